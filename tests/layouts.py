@@ -1,7 +1,7 @@
 """Trainings that are divided among devices and hosts, beside those on one device: a table.
 
-    python tests/layouts.py                  # all kinds of trainings
-    python tests/layouts.py packed texts     # those of two kinds
+    python tests/layouts.py                        # all rows
+    python tests/layouts.py --training packed --training texts --layout "4 processes"
 
 For each kind and layout: the largest difference of a loss from that on one device (20 steps, and
 the validation of 4 epochs); if each example was read once in every epoch; and if a run ended with
@@ -11,9 +11,11 @@ step 7 and the run had been repeated. Hosts are processes of this machine. It ne
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 TESTS = Path(__file__).parent
@@ -89,7 +91,16 @@ def _word(holds: bool) -> str:
     return "yes" if holds else "no"
 
 
-def main(kinds: list[str]) -> None:
+def selected(arguments: list[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """Return the kinds of trainings and the titles of layouts of a command; by default all."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    for flag, names in (("--training", KINDS), ("--layout", LAYOUTS)):
+        parser.add_argument(flag, action="append", choices=list(names), help="May be repeated.")
+    found = parser.parse_args(arguments)
+    return found.training or KINDS, found.layout or list(LAYOUTS)
+
+
+def main(kinds: Sequence[str], titles: Sequence[str]) -> None:
     import jax  # pyright: ignore[reportMissingImports]
 
     print("| training | layout | difference of losses | read once | killed and repeated |")
@@ -100,9 +111,9 @@ def main(kinds: list[str]) -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         for kind in kinds:
             (alone,) = results(run(kind, Path(folder, kind), (1, 1, 1)))
-            for number, title in enumerate(LAYOUTS):
+            for number, title in enumerate(titles):
                 print(row(kind, title, alone, Path(folder, kind, str(number))), flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or list(KINDS))
+    main(*selected(sys.argv[1:]))

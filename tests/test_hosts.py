@@ -5,6 +5,7 @@ import json
 import os
 
 import pytest
+from layouts import KINDS, LAYOUTS, selected
 from on_jax import needs_jax, run_on_jax
 
 from tfx_transformer import clusters, devices, flags
@@ -223,6 +224,16 @@ def test_a_lost_host_is_reported_once(monkeypatch):
     with pytest.raises(InputError, match=r"^coordination.csv") as caught, hosts.not_alone():
         raise InputError("coordination.csv: there is no such file.")
     assert not isinstance(caught.value, hosts.HostLost)
+
+
+def test_a_command_selects_rows_of_the_table_of_layouts(capsys):
+    assert selected([]) == (KINDS, list(LAYOUTS))
+    found = selected(["--training", "lora", "--training", "texts", "--layout", "4 processes"])
+    assert found == (["lora", "texts"], ["4 processes"])
+    with pytest.raises(SystemExit):
+        selected(["--training", "WRONG"])
+    error = capsys.readouterr().err
+    assert all(name in error for name in ("WRONG", *KINDS))
 
 
 @needs_jax
