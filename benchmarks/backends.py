@@ -46,6 +46,8 @@ CASES = tuple(
         "dora",
         "tools",
         "preferences",
+        "lora in 4 bits",
+        "preferences in 4 bits",
         "translation",
         "images",
     )

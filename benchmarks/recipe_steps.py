@@ -20,6 +20,14 @@ STEPS = 20
 SMALL = {"size": "nano", "epochs": 50, "batch_size": 8}
 TABLE = {**SMALL, "csv": "my.csv", "vocabulary_size": 290}
 LABELLED = {**TABLE, "text": "text", "label": "label", "linear_buckets": 0}
+ASSISTANT = {
+    "base": "assistant",
+    "method": "lora",
+    "base_dtype": "nf4",
+    "epochs": 50,
+    "batch_size": 4,
+    "max_length": 80,
+}
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "classification": ("text_classification", LABELLED),
     "consistency": ("text_classification", {**LABELLED, "consistency": 1.0}),
@@ -64,6 +72,11 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         {"csv": "choices.csv", "base": "assistant", "epochs": 50, "batch_size": 4,
          "max_length": 80},
     ),
+    "lora in 4 bits": (
+        "instruction_finetuning",
+        {**ASSISTANT, "csv": "my.csv", "instruction": "text", "input": "label", "output": "other"},
+    ),
+    "preferences in 4 bits": ("preference_finetuning", {**ASSISTANT, "csv": "choices.csv"}),
     "translation": ("translation", {**TABLE, "source": "text", "target": "other"}),
     "images": (
         "image_classification",
@@ -200,4 +213,8 @@ def _begin(model: Any, weights: Path) -> None:
             for index, variable in enumerate(values):
                 variable.assign(held[str(index)])
         return
-    np.savez(weights, **{str(i): keras.ops.convert_to_numpy(v) for i, v in enumerate(values)})
+    held = {str(i): keras.ops.convert_to_numpy(v) for i, v in enumerate(values)}
+    # Files of NumPy have no bfloat16, whose kind is "V".
+    np.savez(
+        weights, **{i: a.astype("float32") if a.dtype.kind == "V" else a for i, a in held.items()}
+    )
