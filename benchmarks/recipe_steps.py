@@ -166,11 +166,18 @@ def first_losses(case: str, weights: Path, name: str = "mine", **more: Any) -> l
     known = inspect.signature(main).parameters
     still = {name: value for name, value in STILL.items() if name in known}
     with unchanged:
-        return losses_of_steps(case, weights, [0], name, **(still | more))[0]
+        settings = still | more
+        return losses_of_steps(case, weights, [0], name, still=True, **settings)[0]
 
 
 def losses_of_steps(
-    case: str, weights: Path, seeds: Sequence[int], name: str = "mine", **more: Any
+    case: str,
+    weights: Path,
+    seeds: Sequence[int],
+    name: str = "mine",
+    *,
+    still: bool = False,
+    **more: Any,
 ) -> list[list[float]]:
     """Return the losses of `STEPS` steps of a recipe for each seed: each the mean of the steps so
     far.
@@ -178,12 +185,15 @@ def losses_of_steps(
     Args:
         case, weights, name, more: see `first_losses`.
         seeds: each has batches of its own and other random numbers; the first weights are the same.
+        still: without the dropout of a base.
     """
     recipe, settings = CASES[case]
     found: list[list[float]] = []
 
     def fit(run, model, batches, *_, **__):
         _begin(model, weights)
+        if still:
+            training.disable_dropout(model)
         model.optimizer.build(model.trainable_variables)
         variables = [*model.variables, *model.optimizer.variables]
         first = [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
