@@ -33,6 +33,7 @@ def main(
     image_size: int = 48,
     conv_layers: int = 2,
     patch_size: int = 4,
+    linear_cells: int = 4,
     pooling: Literal["mean", "first", "last", "attention", "class_tokens"] = "attention",
     dropout: float = 0.0,
     stochastic_depth: float = 0.1,
@@ -88,6 +89,8 @@ def main(
         conv_layers: Convolutions that turn an image into vectors; each halves its sides. 0: a plain
             Vision Transformer, which cuts the image into patches.
         patch_size: Height and width of a patch in pixels.
+        linear_cells: Parts along a side of an image whose edges are counted for the linear
+            classifier that answers together with a new Transformer; 0: no linear classifier.
         pooling: How the vectors of an image become one.
         dropout: Share of activations that training drops, from 0 to 1.
         stochastic_depth: Share of examples for which training skips the last layer, from 0 to 1.
@@ -187,6 +190,8 @@ def main(
     callbacks = run.watch(predictor, held_out, patience, minutes, average > 0)
     batches = tfx.training.augment_images(batches, image_size, seed, mix)
     run.fit(model, batches, checks, epochs, callbacks)
+    if base_model is None or base_model.config.linear_cells:
+        model = run.join_linear(model, train, linear_cells)
     run.calibrate(model)
     bundle = run.compare(bundle)
 

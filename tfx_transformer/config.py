@@ -62,6 +62,7 @@ _BOUNDS = {
     "linear_buckets": (0, 262_144),
     "bag_dim": (0, 16_384),
     "linear_longest": (1, 3),
+    "linear_cells": (0, 16),
     "embedding_dim": (1, 32_768),
     "rotary_dim": (2, 1_024),
     "num_classes": (0, 100_000),
@@ -196,6 +197,8 @@ class TransformerConfig:
         linear_buckets: rows of the tables of a linear classifier of token n-grams; its logits are
             added to those of a `Classifier` of texts, see `NGramLogits`; 0: none.
         linear_longest: tokens of the longest n-grams of this classifier, 1 to 3.
+        linear_cells: parts along a side of an image whose edges a linear classifier sees; its
+            logits are added to those of a `Classifier` of images, see `EdgeColorLogits`; 0: none.
         bag_dim: width of the sum of token vectors that an `Embedder`, or a classifier that was
             taught on its vectors, puts beside the vector of its encoder, see `TokenBag`; 0: none.
 
@@ -288,6 +291,7 @@ class TransformerConfig:
     bag_dim: int = 0
     linear_longest: int = 3
     widths: tuple[int, ...] = ()
+    linear_cells: int = 0
 
     def __post_init__(self) -> None:
         self._set_defaults()
@@ -418,6 +422,11 @@ class TransformerConfig:
     def _check_image(self) -> None:
         if self.image_resize is not None:
             check_image_resize(self.image_resize, self.image_size)
+        if self.linear_cells == 1:
+            raise InputError(
+                "TransformerConfig: linear_cells is 1.\n"
+                "  Expected 2 or more, since neighbouring parts are compared; 0: no linear part."
+            )
         if self.embedding_dim != self.hidden_dim:
             raise InputError(
                 f"TransformerConfig: embedding_dim is {self.embedding_dim} in a model that reads "

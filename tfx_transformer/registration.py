@@ -26,6 +26,7 @@ CLASSES = {
     "Classifier": "models.encoders",
     "ConvolutionalTokenizer": "layers.image",
     "DPOLoss": "models.preference_losses",
+    "EdgeColorLogits": "layers.edges",
     "Embedder": "models.encoders",
     "FeedForward": "layers.feed_forward",
     "InBatchContrast": "models.losses",

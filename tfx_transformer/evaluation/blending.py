@@ -15,8 +15,8 @@ def blend(deep: np.ndarray, linear: np.ndarray, truth: np.ndarray) -> tuple[floa
     held-out examples most probable.
 
     It is (0, b') for b' * linear alone, unless the blend's mean log-loss is lower by more than one
-    standard error; (0, 1) for fewer than 30 examples. The target of a true label is
-    (n + 1) / (n + 2), see `calibration.fit_temperature`.
+    standard error; (0, 1) for fewer than 30 examples. It is (a', 0) where b would be below 0. The
+    target of a true label is (n + 1) / (n + 2), see `calibration.fit_temperature`.
 
     Args:
         deep, linear: logits, float (n, C).
@@ -29,11 +29,13 @@ def blend(deep: np.ndarray, linear: np.ndarray, truth: np.ndarray) -> tuple[floa
     targets[np.arange(count), truth] = 1 - 1 / (count + 2)
     both = np.stack([_centre(deep), _centre(linear)])
     (alone,), losses = _fit(both[1:], targets)
-    shares, blended = _fit(both, targets)
+    (a, b), blended = _fit(both, targets)
+    if b < 0:
+        ((a,), blended), b = _fit(both[:1], targets), 0.0
     gains = losses - blended
-    if min(shares) < 0 or gains.mean() <= gains.std() / np.sqrt(count):
+    if a < 0 or gains.mean() <= gains.std() / np.sqrt(count):
         return 0.0, max(float(alone), 0.0)
-    return float(shares[0]), float(shares[1])
+    return float(a), float(b)
 
 
 def _fit(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

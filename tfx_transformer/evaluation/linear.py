@@ -25,6 +25,9 @@ MOST_TEXTS = 5_000
 _MOST_NUMBERS = 200_000
 _ROUGH = 1e-3
 _STRENGTHS = (3.0, 10.0, 30.0, 100.0)
+_VECTOR_STRENGTHS = (1.0, *_STRENGTHS)
+# For too few vectors to choose from.
+_VECTOR_STRENGTH = 3.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,22 +172,64 @@ def fit_ngrams(
     return weights
 
 
+def choose_strength(
+    vectors: np.ndarray, mirrored: np.ndarray, ids: np.ndarray, balanced: bool = False
+) -> tuple[float, bool]:
+    """Return C of `fit_vectors`, and True if mirrored examples are to be fitted too: those with the
+    least log-loss in three-fold cross-validation.
+
+    First it is chosen, with C=3, whether mirrored examples help to label the others; then C: 1, 3,
+    10, 30 or 100. It is 3, with mirrored ones, for fewer than 30 examples, of one class, or of
+    classes of one example each.
+
+    Args:
+        vectors: float (n, width).
+        mirrored: float (n, width), the vectors of the same examples mirrored.
+        ids: int (n,), class of each.
+        balanced: as for `fit_vectors`.
+    """
+    of_class = np.unique(ids, return_counts=True)[1]
+    if len(ids) < _FEWEST_TEXTS or len(of_class) < 2 or of_class.max() < 2:
+        return _VECTOR_STRENGTH, True
+    length = max(float(np.linalg.norm(vectors, axis=1).mean()), 1e-6)
+    parts = vectors / length, mirrored / length
+
+    def loss(strength: float, both: bool) -> float:
+        losses = []
+        for inside, outside in _folds(ids):
+            if not len(outside) or len(np.unique(ids[inside])) < 2:
+                continue
+            used = parts[: 1 + both]
+            before = np.concatenate([part[inside] for part in used])
+            truth = np.tile(ids[inside], len(used))
+            model = _fit(before, truth, strength, balanced, _ROUGH)
+            losses.append(_log_losses(model, parts[0][outside], ids[outside]))
+        return float(np.concatenate(losses).mean())
+
+    both = loss(_VECTOR_STRENGTH, True) < loss(_VECTOR_STRENGTH, False)
+    return min(_VECTOR_STRENGTHS, key=lambda strength: loss(strength, both)), both
+
+
 def fit_vectors(
-    vectors: np.ndarray, ids: np.ndarray, classes: int, balanced: bool = False
+    vectors: np.ndarray,
+    ids: np.ndarray,
+    classes: int,
+    balanced: bool = False,
+    strength: float = NGramSettings.strength,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return W and c of the logits vectors @ W + c that fit best: float32 (width, C), (C,).
 
-    The L2 penalty (C=10) is for vectors of mean length 1, so the scale of the vectors does not
-    matter.
+    The L2 penalty is for vectors of mean length 1, so the scale of the vectors does not matter.
 
     Args:
         vectors: float (n, width).
         ids: int (n,), classes from 0 to C - 1, two or more of them.
         classes: C.
         balanced: give all classes the same total weight, instead of all vectors.
+        strength: C, the inverse strength of the penalty.
     """
     length = max(float(np.linalg.norm(vectors, axis=1).mean()), 1e-6)
-    model = _fit(vectors / length, ids, NGramSettings().strength, balanced)
+    model = _fit(vectors / length, ids, strength, balanced)
     coefficients, intercepts = _of_each_class(model)
     kernel = np.zeros((vectors.shape[1], classes), "float32")
     bias = np.full(classes, min(intercepts) - 10, "float32")  # for classes without a vector
@@ -207,10 +252,15 @@ def _cross_validate(
             _features([count[texts] for count in used], rarities) for texts in (inside, outside)
         )
         model = _fit(before, ids[inside], settings.strength, balanced, _ROUGH)
-        places = np.searchsorted(model.classes_, ids[outside])
-        chances = model.predict_proba(after)[np.arange(len(places)), places]
-        losses.append(-np.log(np.maximum(chances, 1e-9)))
+        losses.append(_log_losses(model, after, ids[outside]))
     return float(np.concatenate(losses).mean())
+
+
+def _log_losses(model: Any, features: Any, ids: np.ndarray) -> np.ndarray:
+    """Return the log-loss of each example."""
+    places = np.searchsorted(model.classes_, ids)
+    chances = model.predict_proba(features)[np.arange(len(places)), places]
+    return -np.log(np.maximum(chances, 1e-9))
 
 
 def _folds(ids: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -15,7 +15,7 @@ if __name__ == "__main__":
 
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
-from tensorflow.lite.python.convert import convert_saved_model  # noqa: E402
+from tensorflow.lite.python.convert import convert_saved_model, mlir_quantize  # noqa: E402
 from tensorflow.lite.python.lite import TFLiteConverterBaseV2  # noqa: E402
 
 _PR_SET_PDEATHSIG = 1
@@ -88,8 +88,8 @@ def _convert(request: dict, int8: bool = False) -> bytes:
 
 
 def _convert_to_integers(request: dict) -> bytes:
-    """Return a TFLite file of integers only, whose scales are learnt from the images in the file
-    "calibration"; with "byte_ends" its input and output are uint8 too."""
+    """Return a TFLite file of integers, whose scales are learnt from the images in the file
+    "calibration"; with "byte_ends" its input and output are uint8 too. See `_linear_results`."""
     images = np.load(request["calibration"])
     converter = tf.lite.TFLiteConverter.from_saved_model(
         request["saved_model"], signature_keys=request["names"]
@@ -98,9 +98,33 @@ def _convert_to_integers(request: dict) -> bytes:
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: ((name, {"images": image[None]}) for image in images)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    if request.get("byte_ends"):
-        converter.inference_input_type = converter.inference_output_type = tf.uint8
-    return converter.convert()
+    end = tf.uint8 if request.get("byte_ends") else tf.float32
+    converter.inference_input_type = converter.inference_output_type = end
+    converter._experimental_calibrate_only = True
+    calibrated = converter.convert()
+    return mlir_quantize(
+        calibrated,
+        input_data_type=end,
+        output_data_type=end,
+        denylisted_nodes=_linear_results(calibrated),
+    )
+
+
+def _linear_results(content: bytes) -> list[str]:
+    """Return the names of all results of the linear part of a classifier of images, which stays in
+    float32: integers are too coarse for its quotients and roots, and LiteRT ends at some of them.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    model: Any = schema.ModelT.InitFromPackedBuf(content, 0)
+    names = {
+        graph.tensors[index].name.decode()
+        for graph in model.subgraphs
+        for one in graph.operators
+        for index in one.outputs
+    }
+    # TensorFlow numbers names that it sees again.
+    return sorted(name for name in names if re.search(r"(^|/)linear(_\d+)?/", name))
 
 
 def _quantize(content: bytes, bits: int) -> bytes:

@@ -19,6 +19,7 @@ from tfx_transformer.evaluation.rounding import Choice
 from tfx_transformer.export import compact, four_bit_file, gpu_graph, saved_model_file
 from tfx_transformer.export.calibration import read_inputs
 from tfx_transformer.export.converter import Converter
+from tfx_transformer.export.kept_floats import keep_floats
 from tfx_transformer.export.rounding import BLOCK
 from tfx_transformer.export.standalone import write_run_pyz
 from tfx_transformer.export.tasks import task_of
@@ -215,7 +216,7 @@ class Conversion:
         """Return a converted file as it is written."""
         content = self._converter_file(quantize).read_bytes()
         if quantize != "int4":
-            return finish(content)
+            return finish(content, keep_floats if quantize == "full_int8" else None)
         plain = compact.unpack(self._converter_file(None).read_bytes())
 
         def round_weights(file: Any) -> None:

@@ -3,6 +3,7 @@
 from tfx_transformer.layers.attention import MultiHeadAttention
 from tfx_transformer.layers.bag import TokenBag
 from tfx_transformer.layers.block import TransformerBlock
+from tfx_transformer.layers.edges import EdgeColorLogits
 from tfx_transformer.layers.embedding import TokenEmbedding
 from tfx_transformer.layers.feed_forward import FeedForward
 from tfx_transformer.layers.image import ConvolutionalTokenizer, PatchEmbedding
@@ -18,6 +19,7 @@ from tfx_transformer.layers.relative import RelativePositions
 
 __all__ = [
     "ConvolutionalTokenizer",
+    "EdgeColorLogits",
     "FeedForward",
     "LearnedPositions",
     "Linear",

@@ -95,6 +95,11 @@ class NGramLogits(keras.layers.Layer):
         self.rarity.build(token_ids_shape)
         self.kernel.build(token_ids_shape)
 
+    @property
+    def output_weight(self) -> keras.Variable:
+        """The weight that the logits are proportional to."""
+        return self.kernel.embeddings
+
     def buckets(self, token_ids):
         """Return the bucket of every n-gram, int32 (batch, longest * length): tokens, pairs,
         triples."""

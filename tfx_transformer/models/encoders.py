@@ -16,6 +16,7 @@ from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.layers import (
     ConvolutionalTokenizer,
+    EdgeColorLogits,
     Linear,
     NGramEmbedding,
     NGramLogits,
@@ -23,6 +24,7 @@ from tfx_transformer.layers import (
     Pooling,
     TokenBag,
 )
+from tfx_transformer.layers.edges import edge_color_count
 from tfx_transformer.layers.feed_forward import ACTIVATIONS
 from tfx_transformer.layers.norm import new_norm
 from tfx_transformer.layers.serializable import serializable
@@ -384,7 +386,7 @@ class PooledModel(EncoderModel):
 @serializable
 class Classifier(PooledModel):
     """Gives a text or an image the logit of each class; with `linear_buckets` those of
-    `NGramLogits` are added.
+    `NGramLogits` are added, for images with `linear_cells` those of `EdgeColorLogits`.
 
     See `PooledModel`; for images Dosovitskiy et al. (2021), section 3.1, with `conv_layers` and
     pooling "attention" the Compact Convolutional Transformer of Hassani et al. (2021), section 3.
@@ -419,30 +421,40 @@ class Classifier(PooledModel):
 
     @classmethod
     def fewest_parameters(cls, config: TransformerConfig) -> int:
-        """See `TransformerModel`; each n-gram has a weight for each class."""
-        ngrams = 0 if config.image_size else config.linear_buckets
-        return super().fewest_parameters(config) + ngrams * config.num_classes
+        """See `TransformerModel`; each n-gram, or each feature of an image, has a weight for each
+        class."""
+        features = config.linear_buckets
+        if config.image_size:
+            features = edge_color_count(config.linear_cells) if config.linear_cells else 0
+        return super().fewest_parameters(config) + features * config.num_classes
 
     def __init__(self, config: TransformerConfig | dict[str, Any], **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
         config = self.config
-        self.linear = None
-        if config.linear_buckets and not config.image_size:
-            self.linear = NGramLogits(
-                config.linear_buckets,
-                config.num_classes,
-                config.linear_longest,
-                name="linear",
-                dtype="float32",
-            )
-            self.linear.build((None, None))
-            self.linear.built = True
+        self.linear = self._new_linear()
+
+    def _new_linear(self) -> NGramLogits | EdgeColorLogits | None:
+        """Return the linear part, built, or None without one."""
+        config, part = self.config, {"name": "linear", "dtype": "float32"}
+        if config.image_size and config.linear_cells:
+            size = (config.image_size, config.linear_cells, config.num_classes)
+            linear = EdgeColorLogits(*size, **part)
+        elif config.linear_buckets and not config.image_size:
+            table = (config.linear_buckets, config.num_classes, config.linear_longest)
+            linear = NGramLogits(*table, **part)
+        else:
+            return None
+        linear.build((None, None))
+        linear.built = True
+        return linear
 
     def call(self, inputs, training=None):
         inputs = self.by_name(inputs)
         logits = super().call(inputs, training=training)
         if self.linear is None:
             return logits
+        if self.config.image_size:
+            return logits + ops.cast(self.linear(inputs["images"]), logits.dtype)
         mask = ops.not_equal(inputs["token_ids"], self.config.padding_id)
         return logits + ops.cast(self.linear(inputs["token_ids"], mask), logits.dtype)
 
@@ -460,7 +472,7 @@ class Classifier(PooledModel):
         """
         weights = [*self.logits.trainable_weights]
         if self.linear is not None:
-            weights.append(self.linear.kernel.embeddings)
+            weights.append(self.linear.output_weight)
         for weight in weights:
             weight.assign(keras.ops.divide(weight, temperature))
 
@@ -724,8 +736,8 @@ def config_for_fine_tuning(
     config: TransformerConfig | dict[str, Any], **overrides: Any
 ) -> TransformerConfig:
     """Return the configuration of a model that copies the encoder of another; `overrides` that are
-    not None replace its values. The read-out is new, so `linear_buckets` and `bag_dim` are 0 and
-    there are no `widths`, unless given."""
-    given = {"linear_buckets": 0, "bag_dim": 0, "widths": ()}
+    not None replace its values. The read-out is new, so `linear_buckets`, `linear_cells` and
+    `bag_dim` are 0 and there are no `widths`, unless given."""
+    given = {"linear_buckets": 0, "linear_cells": 0, "bag_dim": 0, "widths": ()}
     given |= {name: value for name, value in overrides.items() if value is not None}
     return dataclasses.replace(config, **given)

@@ -79,6 +79,7 @@ def add_head(base: EncoderModel, head: Head) -> Classifier:
     """
     config = base.config
     changes: dict[str, Any] = {"num_classes": len(head.labels), "multi_label": False}
+    changes["linear_cells"] = 0
     if isinstance(base, Embedder):
         if config.projections:
             raise InputError(

@@ -44,20 +44,16 @@ from tfx_transformer.prediction.classification import Labels
 from tfx_transformer.prediction.image import ImageClassifier
 from tfx_transformer.prediction.text import TextEmbedder
 from tfx_transformer.reprs import quantity
-from tfx_transformer.text.framing import frame
 from tfx_transformer.training.callbacks import HeldOutScore, Progress
 from tfx_transformer.training.folder import ANSWERS
 from tfx_transformer.training.heads import HeadOnVectors
-from tfx_transformer.training.linear import fit_linear, hash_ngrams, join
+from tfx_transformer.training.linear import edge_part, ngram_part
 from tfx_transformer.training.run import Run
 from tfx_transformer.training.teachers import TEACHER, Teacher
 from tfx_transformer.training.terminal import baseline_line, label_scores_line, result_lines
 
 # Width and height of the images that the linear classifier sees.
 _PIXELS = 32
-
-# Texts that a linear classifier is fitted to.
-_LINEAR_TEXTS = 50_000
 
 # Names of the simpler methods in records and in the terminal.
 _BASELINES = {
@@ -172,39 +168,34 @@ class ClassifierRun(Run):
         return [*swap, *shown, *ends]
 
     def join_linear(
-        self, model: Classifier, train: LabelledTexts, buckets: int = MOST_BUCKETS
+        self, model: Classifier, train: LabelledTexts | LabelledImages, size: int = MOST_BUCKETS
     ) -> Classifier:
-        """Return a text classifier joined with a linear classifier of n-grams, in the shares that
-        fit the held-out examples best; see `evaluation.linear` and `evaluation.blending`. The run
-        then calibrates and reports it.
+        """Return a classifier joined with a linear one, of n-grams or of edges and colours, in the
+        shares that fit the held-out examples best; see `training.linear` and
+        `evaluation.blending`. The run then calibrates and reports it.
 
         Args:
-            model: the trained model; it stays as it is, and is returned if a text may have
+            model: the trained model; it stays as it is, and is returned if an example may have
                 several labels or training has only one.
-            train: the training examples; at most 50,000 are used.
-            buckets: at most this many n-grams in the table; 0: none, the model is returned.
+            train: the training examples.
+            size: at most this many n-grams in the table; for images the parts along a side, see
+                `EdgeColorLogits`; 0: no linear classifier, the model is returned.
         """
         names, several = self.predictor.labels.names, self.predictor.labels.multi_label
-        if not buckets or several or len(set(train.labels)) < 2:
+        if not size or several or len(set(train.labels)) < 2:
             return model
         doing("fitting a linear classifier")
-        tokenizer, config = self.predictor.tokenizer, model.config
-        drawn = np.random.default_rng(0).permutation(len(train))[:_LINEAR_TEXTS]
-        read, held_out = (
-            [frame(tokenizer, texts, config.max_sequence_length) for texts in rows]
-            for rows in ((train.inputs[index] for index in drawn), self.held_out)
-        )
         balanced = self.settings.get("class_weights") == "balanced"
-        ids = train.targets(names)[drawn]
-        weights, used = fit_linear(read, ids, len(names), config.padding_id, buckets, balanced)
-        apart = hash_ngrams(held_out, len(weights.rarity), config.padding_id, weights.longest)
+        is_image = isinstance(self.predictor, ImageClassifier)
+        fit: Any = edge_part if is_image else ngram_part
+        part = fit(model, self.predictor, train, self.held_out, size, balanced)
         deep = np.log(np.clip(self.predictor.probabilities(self.held_out), 1e-12, None))
-        shares = blend(deep, weights.logits(apart), self.truth)
-        joined = join(model, weights, *shares)
-        self.predictor = predictor(joined, tokenizer, names)
-        self.linear = "together" if shares[0] else "alone"
+        shares = blend(deep, part.logits, self.truth)
+        joined = part.join(*shares)
+        self.predictor = predictor(joined, None if is_image else self.predictor.tokenizer, names)
+        self.linear = "" if not shares[1] else "together" if shares[0] else "alone"
         print(
-            f"Linear classifier: {used:,} n-grams; shares of the logits: "
+            f"Linear classifier: {part.content}; shares of the logits: "
             f"{shares[0]:.2f} Transformer, {shares[1]:.2f} linear"
         )
         return joined

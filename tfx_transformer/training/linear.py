@@ -1,28 +1,144 @@
-"""A linear classifier of n-grams and a trained Transformer, joined in one graph."""
+"""A linear classifier of n-grams, or of edges and colours, and a trained Transformer, joined in one
+graph."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
 from tfx_transformer.data.batches import pad
+from tfx_transformer.data.labelled_image import LabelledImages, decode_images
+from tfx_transformer.data.labelled_text import LabelledTexts
 from tfx_transformer.evaluation.linear import (
     NGramWeights,
     choose_settings,
+    choose_strength,
     fit_ngrams,
+    fit_vectors,
     ngram_keys,
     used_keys,
 )
+from tfx_transformer.layers.edges import EdgeColorLogits, edge_color_count
 from tfx_transformer.layers.ngrams import LONGEST, MOST_BUCKETS, NGramLogits
 from tfx_transformer.models.encoders import Classifier, config_for_fine_tuning
+from tfx_transformer.prediction.image import ImageClassifier
+from tfx_transformer.prediction.text import TextClassifier
+from tfx_transformer.text.framing import frame
 
-# Texts whose n-grams are hashed at once.
+# Texts that a linear classifier is fitted to, or images.
+_MOST_TEXTS = 50_000
+_MOST_IMAGES = 20_000
+# Images that choose its settings.
+_CHOOSING = 3_000
+
+# Texts whose n-grams are hashed at once, images whose features are computed at once.
 _TEXTS = 256
+_IMAGES = 64
 # Most numbers in the table of a linear classifier: 16 MiB of float32.
 _MOST_NUMBERS = 1 << 22
 _FEWEST_BUCKETS = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearPart:
+    """A fitted linear classifier, to be joined with a Transformer.
+
+    content: the features that it sees, as in "1,024 n-grams"; logits: those of the held-out
+    examples, float32 (n, C); join: returns the joined model, given the Transformer's share of the
+    logits and that of the linear classifier.
+    """
+
+    content: str
+    logits: np.ndarray
+    join: Callable[[float, float], Classifier]
+
+
+def ngram_part(
+    model: Classifier,
+    reader: TextClassifier,
+    train: LabelledTexts,
+    held_out: Sequence[Any],
+    buckets: int,
+    balanced: bool = False,
+) -> LinearPart:
+    """Return the linear classifier of n-grams that fits training texts best.
+
+    Args:
+        model: the classifier of texts that it will be joined with.
+        reader: its predictor.
+        train: the training texts; at most 50,000 are used.
+        held_out: texts that training does not see.
+        buckets: at most this many n-grams in the table.
+        balanced: see `fit_ngrams`.
+    """
+    config, names = model.config, reader.labels.names
+    drawn = np.random.default_rng(0).permutation(len(train))[:_MOST_TEXTS]
+    read, apart = (
+        [frame(reader.tokenizer, texts, config.max_sequence_length) for texts in rows]
+        for rows in ((train.inputs[index] for index in drawn), held_out)
+    )
+    ids = train.targets(names)[drawn]
+    weights, used = fit_linear(read, ids, len(names), config.padding_id, buckets, balanced)
+    hashed = hash_ngrams(apart, len(weights.rarity), config.padding_id, weights.longest)
+    joined = functools.partial(join, model, weights)
+    return LinearPart(f"{used:,} n-grams", weights.logits(hashed), joined)
+
+
+def edge_part(
+    model: Classifier,
+    reader: ImageClassifier,
+    train: LabelledImages,
+    held_out: Sequence[Any],
+    cells: int,
+    balanced: bool = False,
+) -> LinearPart:
+    """Return the linear classifier of edges and colours that fits training images best, with
+    settings chosen by cross-validation, see `choose_strength`.
+
+    Args:
+        model: the classifier of images that it will be joined with.
+        reader: its predictor.
+        train: the training images; at most 20,000 are used, and 3,000 choose the settings.
+        held_out: images that training does not see.
+        cells: parts along a side of an image, see `EdgeColorLogits`.
+        balanced: see `fit_vectors`.
+    """
+    names = reader.labels.names
+    drawn = np.random.default_rng(0).permutation(len(train))[:_MOST_IMAGES]
+    size = reader.image_size, reader.image_resize
+    images, apart = (
+        decode_images(files, *size) for files in ([train.files[i] for i in drawn], held_out)
+    )
+    ids = train.targets(names)[drawn]
+    vectors, mirrored = (edge_colors(x, cells) for x in (images, images[:, :, ::-1]))
+    few = slice(_CHOOSING)
+    strength, both = choose_strength(vectors[few], mirrored[few], ids[few], balanced)
+    if both:
+        vectors, ids = np.concatenate([vectors, mirrored]), np.tile(ids, 2)
+    kernel, bias = fit_vectors(vectors, ids, len(names), balanced, strength)
+    joined = functools.partial(join_edges, model, kernel, bias, cells)
+    logits = edge_colors(apart, cells) @ kernel + bias
+    return LinearPart(f"{len(kernel):,} numbers of edges and colours", logits, joined)
+
+
+def edge_colors(images: np.ndarray, cells: int) -> np.ndarray:
+    """Return the features of `EdgeColorLogits`, float32 (n, features).
+
+    Args:
+        images: 0 to 255, (n, size, size, 3).
+        cells: parts along a side.
+    """
+    layer = EdgeColorLogits(images.shape[1], cells, 2, dtype="float32")
+    found = np.zeros((len(images), edge_color_count(cells)), "float32")
+    for start in range(0, len(images), _IMAGES):
+        part = images[start : start + _IMAGES].astype("float32")
+        found[start : start + len(part)] = keras.ops.convert_to_numpy(layer.features(part))
+    return found
 
 
 def hash_ngrams(
@@ -102,17 +218,47 @@ def join(
         deep_share, linear_share: factors on the logits.
     """
     tables = {"linear_buckets": len(weights.rarity), "linear_longest": weights.longest}
-    tables["bag_dim"] = model.config.bag_dim
-    config = config_for_fine_tuning(model.config, **tables)
+    joined = _with_part(model, weights.bias, deep_share, linear_share, **tables)
+    linear: Any = joined.linear
+    linear.rarity.embeddings.assign(weights.rarity[:, None])
+    linear.kernel.embeddings.assign(linear_share * weights.kernel)
+    return joined
+
+
+def join_edges(
+    model: Classifier,
+    kernel: np.ndarray,
+    bias: np.ndarray,
+    cells: int,
+    deep_share: float,
+    linear_share: float,
+) -> Classifier:
+    """Return a classifier of images joined with a linear one, as `join` joins one of texts.
+
+    Args:
+        model: a classifier of images without a linear part; it stays as it is.
+        kernel, bias: weights of the linear classifier, float32 (features, C) and (C,).
+        cells: parts along a side, see `EdgeColorLogits`.
+        deep_share, linear_share: factors on the logits.
+    """
+    joined = _with_part(model, bias, deep_share, linear_share, linear_cells=cells)
+    linear: Any = joined.linear
+    linear.kernel.assign(linear_share * kernel)
+    return joined
+
+
+def _with_part(
+    model: Classifier, bias: np.ndarray, deep_share: float, linear_share: float, **fields: int
+) -> Classifier:
+    """Return the model with these fields of its configuration, its logits times its share, and the
+    other bias added to them; the linear part is new."""
+    config = config_for_fine_tuning(model.config, bag_dim=model.config.bag_dim, **fields)
     joined = Classifier(config, dtype=model.dtype_policy)
     trained = {weight.path: weight for weight in model.weights}
     for weight in joined.weights:
         if weight.path in trained:
             weight.assign(trained[weight.path].value)
-    kernel, bias = joined.logits.trainable_weights
+    kernel, own_bias = joined.logits.trainable_weights
     kernel.assign(deep_share * kernel.value)
-    bias.assign(deep_share * bias.value + linear_share * weights.bias)
-    linear: Any = joined.linear
-    linear.rarity.embeddings.assign(weights.rarity[:, None])
-    linear.kernel.embeddings.assign(linear_share * weights.kernel)
+    own_bias.assign(deep_share * own_bias.value + linear_share * bias)
     return joined

@@ -50,6 +50,7 @@ _FIELDS = {
     "dropout": "dropout",
     "ngram_buckets": "ngram_buckets",
     "linear_buckets": "linear_buckets",
+    "linear_cells": "linear_cells",
     "image_size": "image_size",
     "conv_layers": "conv_layers",
     "patch_size": "patch_size",

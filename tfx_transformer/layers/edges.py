@@ -1,0 +1,160 @@
+"""Images to logits by simple features: directions of edges, and colours."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfx_transformer.annotations import Tensor
+from tfx_transformer.layers.serializable import serializable
+
+_DIRECTIONS = 8
+_LEVELS = 4  # of red, green and blue
+# Added to the squared norm of a block, so that noise in flat areas stays small.
+_LEAST = 1e-2
+# The size of an image in which edges have the strength of `edge_color_features`.
+_SIZE = 32
+# The arc tangent of 0 to 1 as a polynomial of odd powers, within 1e-5: Abramowitz & Stegun
+# (1964), 4.4.47. GPUs have no arc tangent.
+_ARC_TANGENT = (0.9998660, -0.3302995, 0.1801410, -0.0851330, 0.0208351)
+
+
+def edge_color_count(cells: int) -> int:
+    """Return the number of features of an image that is cut into cells x cells parts."""
+    return (cells - 1) ** 2 * 4 * _DIRECTIONS + 4 * _LEVELS**3
+
+
+@serializable
+class EdgeColorLogits(keras.layers.Layer):
+    """A linear classifier of the edges and colours of an image.
+
+    logits = f(image) W
+
+    f are the features of `evaluation.image_features`, with cells x cells parts in an image of any
+    size: histograms of oriented gradients (Dalal & Triggs 2005), and the square roots of the shares
+    of 64 colours in each quarter. Sides that do not divide are filled up at the end with pixels
+    that count for nothing. W begins as zeros; `training.linear` fits it at once, without gradient
+    steps.
+
+    W is multiplied number by number: as the weights of a matrix product it would be rounded to
+    integers in quantized files.
+
+    Args:
+        size: width and height of the images.
+        cells: parts along a side in which directions of edges are counted, 2 or more.
+        classes: C.
+        kwargs: see `keras.layers.Layer`.
+
+    Call arguments:
+        images: float (batch, size, size, 3), colours from 0 to 255.
+
+    Returns: float (batch, C).
+    """
+
+    def __init__(self, size: int, cells: int, classes: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.size = size
+        self.cells = cells
+        self.classes = classes
+
+    def build(self, images_shape=None):
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(edge_color_count(self.cells), self.classes),
+            initializer="zeros",
+            trainable=False,
+        )
+
+    @property
+    def output_weight(self) -> keras.Variable:
+        """The weight that the logits are proportional to."""
+        return self.kernel
+
+    def call(self, images):
+        features = ops.expand_dims(self.features(images), -1)
+        return ops.sum(features * ops.expand_dims(self.kernel, 0), axis=1)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return the features of images, float (batch, features)."""
+        images = ops.cast(images, self.compute_dtype)
+        images = ops.reshape(images, (-1, self.size, self.size, 3))  # which tracing may not know
+        edges, colors = self._edges(images), self._colors(images)
+        return ops.concatenate([edges, colors], axis=1)
+
+    def _edges(self, images):
+        # In 256ths the squares of whole colours are exact, so that all engines find the same
+        # colour strongest.
+        x = images / 256
+        down = ops.concatenate([x[:, 1:], x[:, -1:]], 1) - ops.concatenate([x[:, :1], x[:, :-1]], 1)
+        right = ops.concatenate([x[:, :, 1:], x[:, :, -1:]], 2)
+        right = right - ops.concatenate([x[:, :, :1], x[:, :, :-1]], 2)
+        down, right, square = _strongest(down, right, down * down + right * right)
+        # The two nearest directions share a pixel; the last one is next to the first.
+        apart = ops.abs(
+            _turn(down, right) - np.arange(_DIRECTIONS, dtype="float32")[None, None, None]
+        )
+        shares = ops.maximum(1 - ops.minimum(apart, _DIRECTIONS - apart), 0)
+        side = math.ceil(self.size / self.cells)
+        strengths = ops.sqrt(square) * (side * side * _SIZE / self.size * 256 / 255)
+        found = ops.average_pool(_fill(shares * strengths, side * self.cells), side, side)
+        corners = (found[:, :-1, :-1], found[:, 1:, :-1], found[:, :-1, 1:], found[:, 1:, 1:])
+        blocks = ops.concatenate(corners, axis=-1)
+        blocks = blocks / ops.sqrt(ops.sum(blocks * blocks, axis=-1, keepdims=True) + _LEAST)
+        return ops.reshape(blocks, (-1, math.prod(blocks.shape[1:])))
+
+    def _colors(self, images):
+        # By comparison: the quotient of a colour and a level may be rounded differently elsewhere.
+        levels = sum(
+            ops.cast(images >= 255 * level / _LEVELS, images.dtype) for level in range(1, _LEVELS)
+        )
+        red, green, blue = _split(levels)
+        color = (red * _LEVELS + green) * _LEVELS + blue
+        count = _LEVELS**3
+        apart = ops.abs(color - np.arange(count, dtype="float32")[None, None, None])
+        half = math.ceil(self.size / 2)
+        shares = ops.average_pool(_fill(ops.maximum(1 - apart, 0), 2 * half), half, half)
+        return ops.reshape(ops.sqrt(shares), (-1, 4 * count))
+
+    def compute_output_spec(self, images):
+        return keras.KerasTensor((images.shape[0], self.classes), dtype=self.compute_dtype)
+
+    def get_config(self):
+        own = {"size": self.size, "cells": self.cells, "classes": self.classes}
+        return {**super().get_config(), **own}
+
+
+def _split(x):
+    """The three colours of each pixel, (batch, height, width, 1) each."""
+    return x[..., :1], x[..., 1:2], x[..., 2:3]
+
+
+def _strongest(down, right, squares):
+    """The gradient of the colour with the largest square, the first of equal ones, and that."""
+    downs, rights, squares = _split(down), _split(right), _split(squares)
+    best = downs[0], rights[0], squares[0]
+    for other in zip(downs[1:], rights[1:], squares[1:], strict=True):
+        is_larger = other[2] > best[2]
+        best = [ops.where(is_larger, new, old) for new, old in zip(other, best, strict=True)]
+    return best
+
+
+def _turn(down, right):
+    """The direction of a gradient without its sign: 0 to 8 for 0 to 180 degrees."""
+    height, width = ops.abs(down), ops.abs(right)
+    ratio = ops.minimum(height, width) / ops.maximum(ops.maximum(height, width), 1e-6)
+    square, arc = ratio * ratio, _ARC_TANGENT[-1]
+    for factor in _ARC_TANGENT[-2::-1]:
+        arc = arc * square + factor
+    turn = arc * ratio * (_DIRECTIONS / math.pi)
+    turn = ops.where(height > width, _DIRECTIONS / 2 - turn, turn)
+    return ops.where(down * right < 0, _DIRECTIONS - turn, turn)
+
+
+def _fill(x, size: int):
+    """(batch, height, width, channels) with zeros at the end of both sides, up to a size."""
+    more = size - x.shape[1]
+    return ops.pad(x, ((0, 0), (0, more), (0, more), (0, 0))) if more else x
