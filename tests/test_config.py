@@ -42,6 +42,7 @@ def test_an_image_becomes_a_square_of_vectors(settings, side):
         ({**PATCHES, "vocabulary_size": 23}, "vocabulary_size is 23.\n.* from 0 to 0"),
         ({**PATCHES, "image_size": 5_000}, "image_size is 5000"),
         ({**PATCHES, "image_size": 4_096, "patch_size": 1}, "16,777,216 vectors"),
+        ({**PATCHES, "linear_cells": 1}, "linear_cells is 1.\n  Expected 2 or more"),
         ({"vocabulary_size": 0}, "vocabulary_size is 0"),
         ({"num_classes": -1}, "num_classes is -1"),
         ({"conv_layers": 9}, "conv_layers is 9"),

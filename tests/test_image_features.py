@@ -3,18 +3,22 @@
 import math
 
 import numpy as np
+import pytest
 
 from tfx_transformer.evaluation.baselines import edge_color_labels, pixel_labels
 from tfx_transformer.evaluation.image_features import edge_color_features
+from tfx_transformer.layers import EdgeColorLogits
+from tfx_transformer.layers.edges import edge_color_count
 
 COLORS = 64
 
 
-def one_by_one(image):
-    """The features of an image, pixel by pixel."""
+def one_by_one(image, cell=8, strength=1.0):
+    """The features of an image, pixel by pixel; `cell`: pixels along the side of a part; `strength`
+    is a factor on all gradients."""
     height, width, _ = image.shape
     x = image / 255
-    cells = np.zeros((height // 8, width // 8, 8))
+    cells = np.zeros((math.ceil(height / cell), math.ceil(width / cell), 8))
     for i in range(height):
         for j in range(width):
             down = x[min(i + 1, height - 1), j] - x[max(i - 1, 0), j]
@@ -22,21 +26,22 @@ def one_by_one(image):
             best = int(np.argmax(np.hypot(down, right)))
             turn = (math.atan2(down[best], right[best]) / math.pi % 1) * 8
             low, share = int(turn), turn - int(turn)
-            strength = math.hypot(down[best], right[best])
-            cells[i // 8, j // 8, low % 8] += strength * (1 - share)
-            cells[i // 8, j // 8, (low + 1) % 8] += strength * share
+            long = math.hypot(down[best], right[best]) * strength
+            cells[i // cell, j // cell, low % 8] += long * (1 - share)
+            cells[i // cell, j // cell, (low + 1) % 8] += long * share
     edges = []
-    for i in range(height // 8 - 1):
-        for j in range(width // 8 - 1):
+    for i in range(len(cells) - 1):
+        for j in range(cells.shape[1] - 1):
             places = ((i, j), (i + 1, j), (i, j + 1), (i + 1, j + 1))
             block = np.concatenate([cells[place] for place in places])
             edges.append(block / math.sqrt(block @ block + 0.01))
     colors = np.zeros((2, 2, COLORS))
+    down, right = math.ceil(height / 2), math.ceil(width / 2)
     for i in range(height):
         for j in range(width):
             red, green, blue = (min(int(value * 4), 3) for value in x[i, j])
-            colors[i * 2 // height, j * 2 // width, 16 * red + 4 * green + blue] += 1
-    return np.concatenate([*edges, np.sqrt(colors * 4 / (height * width)).ravel()])
+            colors[i // down, j // right, 16 * red + 4 * green + blue] += 1
+    return np.concatenate([*edges, np.sqrt(colors / (down * right)).ravel()])
 
 
 def test_features_pixel_by_pixel():
@@ -44,6 +49,29 @@ def test_features_pixel_by_pixel():
     found = edge_color_features(images)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, [one_by_one(image) for image in images], atol=2e-5)
+
+
+@pytest.mark.parametrize(("size", "cells", "side"), [(16, 2, 8), (15, 5, 3), (11, 3, 4)])
+def test_the_layer_pixel_by_pixel(size, cells, side):
+    """An image of 11 has parts of 4 and 4 and 3 pixels. Edges are as strong as at 32 pixels."""
+    images = np.random.default_rng(size).integers(0, 256, (3, size, size, 3))
+    images[1] = images[1, :, :, :1]  # grey: all colours have the same gradient
+    images[2] = 128
+    layer = EdgeColorLogits(size, cells, 2)
+    layer.build()
+    wanted = np.array([one_by_one(image, side, 32 / size) for image in images])
+    assert wanted.shape[1] == edge_color_count(cells) == layer.kernel.shape[0]
+    np.testing.assert_allclose(layer.features(images), wanted, atol=1e-4)
+    kernel = np.random.default_rng(1).normal(size=layer.kernel.shape)
+    layer.kernel.assign(kernel)
+    np.testing.assert_allclose(layer(images.astype("float32")), wanted @ kernel, atol=2e-3)
+    assert EdgeColorLogits.from_config(layer.get_config()).get_config() == layer.get_config()
+
+
+def test_the_layer_sees_what_the_baseline_sees():
+    images = np.random.default_rng(8).integers(0, 256, (2, 32, 32, 3)).astype("uint8")
+    found = EdgeColorLogits(32, 4, 2).features(images)
+    np.testing.assert_allclose(found, edge_color_features(images), atol=1e-4)
 
 
 def test_a_flat_image_has_a_colour_and_no_edge():

@@ -155,7 +155,7 @@ MODELS = {
     "regressor": (encoder(tfx.Regressor, **ONE), TOKENS, {"optimizer": adamw(1e-2)}),
     "tagger, not compiled": (encoder(tfx.Tagger, **THREE), TOKENS),
     "classifier of images, not compiled": (
-        encoder(tfx.Classifier, **THREE, **CONVOLUTIONS),
+        encoder(tfx.Classifier, **THREE, **CONVOLUTIONS, linear_cells=3),
         {"images": IMAGES[:, :11, :11]},
     ),
     "classifier of patches, not compiled": (
@@ -326,9 +326,9 @@ def test_every_class_is_tried(loaded):
     assert expected.keys() == {*LAYERS, *SAVED}
     tried = {registration_of(type(thing)) for thing in OBJECTS.values()}
     tried |= {layer_class.__name__ for layer_class, _, _ in LAYERS.values()}
-    # By the models, the last two as parts of the classifier of all features and the embedder.
+    # By the models, the last three as parts of classifiers and the embedder.
     tried |= {"CausalLM", "Seq2SeqLM", "MaskedLM", "Classifier", "Regressor", "Tagger", "Embedder"}
-    tried |= {"NGramLogits", "TokenBag"}
+    tried |= {"NGramLogits", "EdgeColorLogits", "TokenBag"}
     assert tried >= registration.CLASSES.keys()
 
 

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.optimize import minimize
-from tiny_models import tiny_encoder
+from scipy.optimize import minimize, minimize_scalar
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_score
+from tiny_models import CONVOLUTIONS, tiny_encoder
 
 import tfx_transformer as tfx
 from tfx_transformer.data import read_labelled_texts
@@ -15,13 +17,21 @@ from tfx_transformer.evaluation.blending import blend
 from tfx_transformer.evaluation.linear import (
     NGramSettings,
     choose_settings,
+    choose_strength,
     fit_ngrams,
     ngram_keys,
     used_keys,
 )
 from tfx_transformer.text.tokenizer import FINE_PATTERN, PATTERN
 from tfx_transformer.training import classifier_defaults, defaults, fill_in, pieces_pattern
-from tfx_transformer.training.linear import bucket_count, fit_linear, hash_ngrams, join
+from tfx_transformer.training.linear import (
+    bucket_count,
+    edge_colors,
+    fit_linear,
+    hash_ngrams,
+    join,
+    join_edges,
+)
 
 CLASSES, BUCKETS = 3, 53
 # Left by version 0.1.
@@ -194,6 +204,70 @@ def test_what_does_not_help_has_no_share():
     assert blend(noise, linear, truth)[0] == 0 < blend(noise, linear, truth)[1]
     assert blend(-linear, linear, truth)[0] == 0
     assert blend(linear[:29], noise[:29], truth[:29]) == (0, 1), "too few to choose"
+
+
+def test_a_linear_part_that_harms_has_no_share():
+    random = np.random.default_rng(4)
+    truth = random.integers(0, CLASSES, 211)
+    sure = 2 * np.eye(CLASSES)[truth] + random.normal(size=(211, CLASSES))
+    wrong = random.normal(size=sure.shape) - np.eye(CLASSES)[truth]
+    deep, linear = blend(sure, wrong, truth)
+    assert deep > 0 == linear
+    soft = np.eye(CLASSES)[truth] * (1 - 1 / 213 - 1 / 426) + 1 / 426
+
+    def loss(share):
+        return -np.mean(np.sum(soft * np.log(softmax(share * sure)), 1))
+
+    assert deep == pytest.approx(minimize_scalar(loss).x, rel=1e-3)
+
+
+def test_mirrored_images_are_used_where_they_help():
+    """In one set only the first number tells the class, and a mirror turns its sign; in the other
+    the mirror turns the sign of noise, of which there is more than images."""
+    random = np.random.default_rng(2)
+    ids = np.arange(60) % 2
+    vectors = random.normal(size=(60, 81))
+    vectors[:, 0] = 6 * ids - 3
+    for turned, expected in ((slice(0, 1), False), (slice(1, None), True)):
+        mirrored = vectors.copy()
+        mirrored[:, turned] *= -1
+        assert choose_strength(vectors, mirrored, ids)[1] == expected
+
+
+def test_the_strength_is_that_of_another_cross_validation():
+    random = np.random.default_rng(6)
+    ids = np.arange(90) % 3
+    vectors = 0.7 * np.eye(3, 11)[ids] + random.normal(size=(90, 11))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    strength, both = choose_strength(vectors, vectors, ids)
+    losses = {
+        C: -cross_val_score(
+            LogisticRegression(C=C * (1 + both)), vectors, ids, cv=9, scoring="neg_log_loss"
+        ).mean()
+        for C in (1, 3, 10, 30, 100)
+    }
+    assert losses[strength] < 1.02 * min(losses.values())
+    assert max(losses.values()) > 1.1 * min(losses.values()), "the strength matters"
+    assert choose_strength(vectors[:29], vectors[:29], ids[:29]) == (3.0, True), "too few"
+
+
+def test_a_joined_classifier_of_images_adds_both_logits():
+    model = tiny_encoder(tfx.Classifier, num_classes=CLASSES, **CONVOLUTIONS)
+    random = np.random.default_rng(9)
+    images = random.integers(0, 256, (5, 11, 11, 3)).astype("float32")
+    kernel, bias = random.normal(size=(384, CLASSES)), random.normal(size=CLASSES)
+    joined = join_edges(model, kernel, bias, 3, 0.25, 3.0)
+    assert fewest(joined) == fewest(model) + kernel.size
+    wanted = 0.25 * model(images).numpy() + 3 * (edge_colors(images, 3) @ kernel + bias)
+    np.testing.assert_allclose(joined(images), wanted, atol=1e-3)
+    assert not any("linear" in weight.path for weight in joined.trainable_weights)
+    joined.divide_logits(2.0)
+    np.testing.assert_allclose(joined(images), wanted / 2, atol=1e-3)
+    assert tfx.config_for_fine_tuning(joined.config).linear_cells == 0
+
+
+def fewest(model):
+    return type(model).fewest_parameters(model.config)
 
 
 @pytest.mark.parametrize("longest", [2, 3])

@@ -110,7 +110,7 @@ def test_ids_behind_the_mask_are_padding(classifier, words):
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
     path = tmp_path_factory.mktemp("mediapipe") / "pictures"
-    settings = {"num_classes": 3, "multi_label": True, **CONVOLUTIONS}
+    settings = {"num_classes": 3, "multi_label": True, **CONVOLUTIONS, "linear_cells": 3}
     details = {"labels": NAMES, "example": "bird.png"}
     export.mediapipe(saved(path, tfx.Classifier, None, details, **settings))
     return path

@@ -73,6 +73,9 @@ def tiny_causal(scale: float = 0.2, seed: int = 0, dtype: Any = None, **settings
 def with_linear(model: Any, seed: int = 0) -> Any:
     """The classifier, the tables of its linear part filled at random."""
     random = np.random.default_rng(seed)
+    if model.config.image_size:
+        model.linear.kernel.assign(random.normal(size=model.linear.kernel.shape))
+        return model
     for table in (model.linear.rarity, model.linear.kernel):
         table.embeddings.assign(random.random(table.embeddings.shape))
     return model
