@@ -190,12 +190,13 @@ def main(
     callbacks = run.watch(predictor, held_out, patience, minutes, average > 0)
     batches = tfx.training.augment_images(batches, image_size, seed, mix)
     run.fit(model, batches, checks, epochs, callbacks)
+    classifier = model
     if base_model is None or base_model.config.linear_cells:
-        model = run.join_linear(model, train, linear_cells)
-    run.calibrate(model)
+        classifier = run.join_linear(model, train, linear_cells)
+    run.calibrate(classifier)
     bundle = run.compare(bundle)
 
-    run.save(bundle, model, labels=labels)
+    run.save(bundle, classifier, labels=labels)
     result = run.report(model, train)
     tfx.update_config(bundle, **result)
     calibration = train.files[:: 1 + len(train) // 200]

@@ -59,7 +59,7 @@ ENCODERS = {
     "regressor": lambda: tiny_encoder(Regressor, **SIZE, pooling="mean"),
     "tagger": lambda: tiny_encoder(Tagger, num_classes=5, **SIZE, position="rotary"),
     "patches": lambda: tiny_encoder(Classifier, num_classes=5, **SIZE | PATCHES),
-    "convolutions": lambda: with_linear(
-        tiny_encoder(Classifier, num_classes=5, **SIZE | CONVOLUTIONS, linear_cells=3)
+    "convolutions": lambda: tiny_encoder(
+        Classifier, num_classes=5, **SIZE | CONVOLUTIONS, linear_cells=3
     ),
 }

@@ -230,12 +230,14 @@ def test_mediapipe_runs_int8_files(tasks, classifier, pictures, words, tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("multi_label", [False, True])
-def test_mediapipe_runs_files_of_integers(tasks, multi_label, tmp_path):
-    """Its labels are those of the model, its probabilities near: docs/phones.md says how near."""
+@pytest.mark.parametrize(("multi_label", "cells"), [(False, 0), (True, 0), (False, 3)])
+def test_mediapipe_runs_files_of_integers(tasks, multi_label, cells, tmp_path):
+    """Its labels are those of the model, its probabilities near: docs/phones.md says how near. A
+    linear part computes in float32."""
     from tfx_transformer.export import verify_mediapipe
 
     settings = {"num_classes": 3, "multi_label": multi_label, **CONVOLUTIONS}
+    settings["linear_cells"] = cells
     path = saved(tmp_path / "integers", tfx.Classifier, None, {"labels": NAMES}, **settings)
     size = CONVOLUTIONS["image_size"]
     random = np.random.default_rng(5)
@@ -248,7 +250,7 @@ def test_mediapipe_runs_files_of_integers(tasks, multi_label, tmp_path):
     kinds = compact.unpack((path / bundle.MEDIAPIPE).read_bytes())
     (graph,) = kinds.subgraphs
     types = {graph.tensors[i].type for operator in graph.operators for i in operator.outputs}
-    assert schema.TensorType.FLOAT32 not in types
+    assert (schema.TensorType.FLOAT32 in types) == bool(cells)
     (image_input,) = (graph.tensors[i] for i in graph.inputs)
     assert image_input.type == schema.TensorType.UINT8
     assert (*image_input.quantization.scale, *image_input.quantization.zeroPoint) == (1.0, 0)

@@ -74,7 +74,7 @@ def with_linear(model: Any, seed: int = 0) -> Any:
     """The classifier, the tables of its linear part filled at random."""
     random = np.random.default_rng(seed)
     if model.config.image_size:
-        model.linear.kernel.assign(random.normal(size=model.linear.kernel.shape))
+        model.linear.kernel.assign(0.3 * random.normal(size=model.linear.kernel.shape))
         return model
     for table in (model.linear.rarity, model.linear.kernel):
         table.embeddings.assign(random.random(table.embeddings.shape))
@@ -96,4 +96,5 @@ def tiny_encoder(
 ) -> EncoderModel:
     """As `tiny_model`: a `MaskedLM`, `Classifier` or `Embedder`."""
     keras.utils.set_random_seed(seed)
-    return perturbed(task(tiny_config(**settings)), scale, seed)
+    model = perturbed(task(tiny_config(**settings)), scale, seed)
+    return with_linear(model) if model.config.linear_cells else model
