@@ -182,6 +182,10 @@ def test_the_bundle_knows_labels_and_size(path):
     assert (config["task"], config["labels"]) == ("classification", NAMES)
     convolutions = {"image_size": SIZE, "conv_layers": 2, "max_sequence_length": 16}
     assert convolutions.items() <= config["architecture"].items()
+    # 12 held-out images choose no shares: only the linear part answers.
+    weights = parameters(load(path)[0])
+    assert config["architecture"]["linear_cells"] == 4 and np.any(weights["linear/kernel"])
+    assert not np.any(weights["logits/kernel"])
     assert (config["architecture"]["pooling"], config["architecture"]["num_classes"]) == (
         "attention",
         2,
@@ -252,10 +256,12 @@ def test_paths_and_labels_in_a_table(recipe, finished, quick, fitted):
 def test_patches(recipe, finished, quick):
     # A Vision Transformer; average and mixing as in the run with convolutions.
     settings = {"conv_layers": 0, "patch_size": 4, "average": 0.9, "mix": 1.0, "epochs": 2}
+    settings["linear_cells"] = 0
     result = recipe(**ONE_EPOCH | settings | {"name": "patches"})
     model, _ = load("saved_models/patches")
     assert (model.config.conv_layers, model.config.max_sequence_length) == (0, 16)
     assert parameters(model)["embedding/projection/kernel"].shape[:3] == (4, 4, 3)
+    assert model.linear is None and np.any(parameters(model)["logits/kernel"])
     files = split_labelled_images(read_labelled_images("pictures"), 0.2, 1)[1].files
     by_keras = predictor(model, labels=NAMES).probabilities(files)
     truth = [NAMES.index(file.parent.name) for file in files]
