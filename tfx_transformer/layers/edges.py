@@ -104,13 +104,13 @@ class EdgeColorLogits(keras.layers.Layer):
         corners = (found[:, :-1, :-1], found[:, 1:, :-1], found[:, :-1, 1:], found[:, 1:, 1:])
         blocks = ops.concatenate(corners, axis=-1)
         blocks = blocks / ops.sqrt(ops.sum(blocks * blocks, axis=-1, keepdims=True) + _LEAST)
-        return ops.reshape(blocks, (-1, math.prod(blocks.shape[1:])))
+        return ops.reshape(blocks, (-1, (self.cells - 1) ** 2 * 4 * _DIRECTIONS))
 
     def _colors(self, images):
         # By comparison: the quotient of a colour and a level may be rounded differently elsewhere.
-        levels = sum(
-            ops.cast(images >= 255 * level / _LEVELS, images.dtype) for level in range(1, _LEVELS)
-        )
+        levels = ops.zeros_like(images)
+        for level in range(1, _LEVELS):
+            levels = levels + ops.cast(images >= 255 * level / _LEVELS, images.dtype)
         red, green, blue = _split(levels)
         color = (red * _LEVELS + green) * _LEVELS + blue
         count = _LEVELS**3
