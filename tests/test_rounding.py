@@ -416,14 +416,26 @@ def test_changes_of_vectors_and_numbers_by_hand():
 
 
 def test_answers_in_parts_are_those_of_all_rows(monkeypatch):
+    """7 rows at once; 11 tokens at once, fewer than a row has."""
     model, inputs = model_of("encoder_decoder")
     rows = inputs(1)
-    (whole,) = answers_of(model, rows)
-    assert len(whole) == (rows["decoder_token_ids"] != 0).sum()
-    monkeypatch.setattr(choosing, "_AT_ONCE", 7 * 13 * WORDS)
-    parts = list(answers_of(model, rows))
-    assert len(parts) == 6
-    np.testing.assert_allclose(np.concatenate(parts), whole, atol=1e-5)
+    counted = rows["decoder_token_ids"] != 0
+    whole = np.asarray(model(rows, training=False))[counted]
+    for at_once, longest in ((7 * 13, 7 * 13), (11, 11)):
+        monkeypatch.setattr(choosing, "_AT_ONCE", at_once * WORDS)
+        parts = list(answers_of(model, rows))
+        assert max(len(part) for part in parts) <= longest
+        np.testing.assert_allclose(np.concatenate(parts), whole, atol=1e-5)
+    monkeypatch.setattr(choosing, "_IN_ALL", 12 * WORDS)
+    assert sum(map(len, choosing._first(parts))) < 2 * 11 + 1
+
+
+def test_a_model_that_diverged_is_not_rounded():
+    model, inputs = model_of("decoder")
+    (layer, matrix), *_ = matrices(model)
+    layer.kernel.assign(np.full(layer.kernel.shape, np.inf))
+    with pytest.raises(InputError, match=r"not finite numbers.*\n.*lower learning rate"):
+        choose(model, inputs(1), [Target(b"", matrix)])
 
 
 def test_a_choice_in_words():
