@@ -7,7 +7,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 from encoder_bundles import ids_of
-from tiny_models import PATCHES, tiny_causal, tiny_encoder, tiny_model, with_linear
+from tiny_models import CONVOLUTIONS, PATCHES, tiny_causal, tiny_encoder, tiny_model, with_linear
 
 import tfx_transformer as tfx
 from tfx_transformer import Classifier, Embedder, Regressor, bundle, export
@@ -537,23 +537,46 @@ def test_all_matrices_of_a_file_are_rounded_on_inputs(kind, tmp_path, monkeypatc
 
 @pytest.mark.slow
 def test_tables_without_blocks_get_eight_bits(tmp_path):
-    """Those of a classifier's linear part are as wide as it has classes."""
-    model = with_linear(
-        tiny_encoder(Classifier, num_classes=3, linear_buckets=512, vocabulary_size=WORDS, **SIZE)
-    )
-    few = {"run_1x19": task_of(model).signatures(model)["run_1x19"]}
+    """Those of a classifier's linear part are as wide as it has classes. All others have 4 bits in
+    every signature, whatever their operations are called."""
+    pairs = {"ngram_buckets": 101, "linear_buckets": 512}
+    model = tiny_encoder(Classifier, num_classes=3, vocabulary_size=WORDS, **pairs, **SIZE)
+    with_linear(model)
+    signatures = task_of(model).signatures(model)
+    assert 3 * len(signatures) > 11, "the name of look-up 1 begins those of 10 and 11"
     file = tmp_path / "model.tflite"
-    with Converter() as converter, Conversion(model, {"int4": file}, converter, table=few):
+    with Converter() as converter, Conversion(model, {"int4": file}, converter):
         pass
-    graph = unpack(file.read_bytes()).subgraphs[0]
-    types = {tuple(tensor.shape): tensor.type for tensor in graph.tensors}
-    assert types[512, 3] == schema.TensorType.INT8
-    assert types[WORDS, 64] == schema.TensorType.INT4
+    kinds = schema.TensorType
+    for graph in unpack(file.read_bytes()).subgraphs:
+        types = {tuple(tensor.shape): tensor.type for tensor in graph.tensors}
+        assert types[512, 3] == kinds.INT8
+        assert types[512, 1] == kinds.FLOAT32
+        assert types[WORDS, 64] == types[101, 64] == kinds.INT4
     interpreter = Interpreter(str(file))
     ids_of_text = np.array([[5, 7, 11, *[0] * 16]], "int32")
     found = interpreter.get_signature_runner("run_1x19")(token_ids=ids_of_text)["output"]
     expected = np.asarray(model({"token_ids": ids_of_text}, training=False))
     assert np.abs(found - expected).max() < 0.3 * expected.std()
+
+
+@pytest.mark.slow
+def test_convolutions_have_eight_bits_and_the_rest_four(tmp_path):
+    size = SIZE | {"num_heads": 2}
+    model = tiny_encoder(Classifier, num_classes=3, **size, **CONVOLUTIONS)
+    files = {name: tmp_path / f"{name}.tflite" for name in ("int8", "int4")}
+    with Converter() as converter, Conversion(model, files, converter):
+        pass
+    found = {}
+    for name, file in files.items():
+        model = unpack(file.read_bytes())
+        tensors = model.subgraphs[0].tensors
+        weights = [one for one in tensors if model.buffers[one.buffer].data is not None]
+        found[name] = {tuple(one.shape): one.type for one in weights}
+    kernels = {x for x in found["int8"] if x[1:3] == (3, 3) and np.prod(x) >= 1024}
+    assert kernels and {found["int4"][x] for x in kernels} == {schema.TensorType.INT8}
+    assert found["int4"][64, 96] == schema.TensorType.INT4
+    assert files["int4"].stat().st_size < files["int8"].stat().st_size
 
 
 def test_inputs_of_texts(encoder_words, encoder_texts):

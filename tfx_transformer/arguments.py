@@ -1,4 +1,4 @@
-"""Texts on the command line, and names of files that would be read as texts."""
+"""Texts on the command line, names of files that would be read as texts, and flags in messages."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import re
 from collections.abc import Iterable, Sequence
 
 from tfx_transformer.errors import InputError
+
+# The flags of the running command, such as "--column"; None: no command is running.
+_flags: frozenset[str] | None = None
 
 TABLES = (".csv", ".tsv", ".tab", ".xlsx", ".xls", ".ods", ".parquet", ".jsonl", ".json", ".sqlite",
           ".db", ".txt", ".md", ".gz", ".zip")  # fmt: skip
@@ -20,6 +23,24 @@ _ENDINGS = TABLES + IMAGES + OTHERS
 _PATH = re.compile(r"(\.{1,2}[/\\]|~[/\\]|[A-Za-z]:[/\\]|/[^/\s]+/)[^\s]*")
 # Longer names exist on no system.
 _LONGEST = 4096
+
+
+def use_flags(flags: Iterable[str] | None) -> None:
+    """Note the flags of the command that runs, which messages may name; None: it has ended."""
+    global _flags
+    _flags = None if flags is None else frozenset(flags)
+
+
+def flag_for(setting: str) -> str:
+    """Return the flag of the running command for a setting of reading, such as "--skip-bad-rows"
+    for "skip_bad_rows"; "" if the command has none. While no command runs, any setting has one.
+
+    A command whose flag of that name means something else has a flag with "table-" in front.
+    """
+    name = setting.replace("_", "-")
+    if _flags is None:
+        return f"--{name}"
+    return next((flag for flag in (f"--table-{name}", f"--{name}") if flag in _flags), "")
 
 
 def looks_like_file(text: str) -> bool:

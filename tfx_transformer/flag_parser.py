@@ -51,14 +51,17 @@ class FlagParser(argparse.ArgumentParser):
 
     is_verb = False
 
+    def flags(self) -> list[str]:
+        """Return the flags, such as "--column"."""
+        return [name for name in self._option_string_actions if name.startswith("--")]
+
     def error(self, message: str) -> NoReturn:
         """Raise an InputError with the message, and the command that lists the flags."""
         hint = f"See: {self.prog} --help"
         unknown = message.partition("unrecognized arguments: ")[2].split()
         if unknown and unknown[0].startswith("--"):
             given = unknown[0].partition("=")[0]
-            known = [name for name in self._option_string_actions if name.startswith("--")]
-            if nearest := difflib.get_close_matches(given, known, n=1):
+            if nearest := difflib.get_close_matches(given, self.flags(), n=1):
                 hint = f"The nearest flag is {nearest[0]}. {hint}"
         raise InputError(f"{message}.\n  {hint}")
 
@@ -113,7 +116,7 @@ def make_parser(function: Callable[..., Any], prog: str) -> FlagParser:
 def add_verb(verbs: Any, name: str, action: Callable[..., Any] | Kinds) -> list[FlagParser]:
     """Add a verb to a command, and return its parsers: its own, and those of its kinds.
 
-    The parsed namespace has an attribute `function`, which `bind` calls.
+    The parsed namespace has the attributes `function`, which `bind` calls, and `parser`.
 
     Args:
         verbs: made by `add_subparsers`.
@@ -127,7 +130,7 @@ def add_verb(verbs: Any, name: str, action: Callable[..., Any] | Kinds) -> list[
     summary = " ".join((inspect.getdoc(action) or "").partition("\n\n")[0].split())
     parser = verbs.add_parser(name, help=summary, description=summary)
     parser.is_verb = True
-    parser.set_defaults(function=action)
+    parser.set_defaults(function=action, parser=parser)
     add_arguments(parser, action)
     parser.usage = f"{parser.prog} {_synopsis(parser)}"
     return [parser]

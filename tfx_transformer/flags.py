@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tfx_transformer import installation
+from tfx_transformer.arguments import use_flags
 from tfx_transformer.console import Console, as_json, begin, heartbeat
 from tfx_transformer.errors import InputError
 from tfx_transformer.renamed import old_names
@@ -79,6 +80,7 @@ def run(main: Callable[..., Any], arguments: Sequence[str] | None = None) -> Non
         settings, chosen = parse(main, parser, arguments, saved)
         wording.use(chosen.language)
         wording.language()  # refuses another one
+        use_flags(parser.flags())
         divided = group_of(devices.Devices, chosen)
         devices.use(divided)
         if divided.place.index:
@@ -189,6 +191,8 @@ def run_action(action: Callable[[], Any], chosen: argparse.Namespace) -> None:
             message, status = _report(error)
             print(message, file=errors)
             sys.exit(status)
+        finally:
+            use_flags(None)
     sys.exit(0)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tfx_transformer import __version__, flags, installation, wording
+from tfx_transformer.arguments import use_flags
 from tfx_transformer.cli import (
     bases,
     classifiers,
@@ -82,6 +83,7 @@ def _run(arguments: list[str]) -> None:
         flags.run(recipe_main(arguments[1]), arguments[2:])
     parsed = parser().parse_args(arguments or ["--help"])
     wording.use(parsed.language)
+    use_flags(parsed.parser.flags())
     flags.run_action(lambda: bind(parsed)(), parsed)
 
 

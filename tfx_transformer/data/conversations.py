@@ -29,7 +29,14 @@ from tfx_transformer.data.chat_records import (
 from tfx_transformer.data.examples import Examples
 from tfx_transformer.data.formats import is_table_folder, is_table_name, open_table
 from tfx_transformer.data.json_records import Record, entries, is_array, lines
-from tfx_transformer.data.sources import TableData, in_memory, is_table, row_error, show
+from tfx_transformer.data.sources import (
+    TableData,
+    fix_or_skip,
+    in_memory,
+    is_table,
+    row_error,
+    show,
+)
 from tfx_transformer.data.splits import split_by_key
 from tfx_transformer.data.tables import BadRow, read_header, read_table
 from tfx_transformer.data.typed_rows import TypedFile
@@ -238,11 +245,9 @@ def _read_records(
             read.rows.append(record.number)
         except Problem as problem:
             if not skip_bad_rows:
-                what = record.place.split()[0]
+                remedy = fix_or_skip(record.place.split()[0]).replace("\n", "\n  ")
                 raise InputError(
-                    f"{path}, {record.place}: {problem.reason}.\n  {problem.remedy}\n"
-                    f"  Fix the {what}, or pass --skip-bad-rows (skip_bad_rows=True) to leave it "
-                    "out\n  (it is then listed among the bad rows)."
+                    f"{path}, {record.place}: {problem.reason}.\n  {problem.remedy}\n  {remedy}"
                 ) from problem
             first = first or record
             # The beginning of an overlong line is enough.

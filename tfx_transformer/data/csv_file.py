@@ -32,6 +32,7 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator,
 from pathlib import Path
 from typing import TextIO
 
+from tfx_transformer.arguments import flag_for
 from tfx_transformer.data import encodings, separators, text_encoding
 from tfx_transformer.data.sources import Opened, Row, column_name, row_error, shorten
 from tfx_transformer.errors import InputError
@@ -305,7 +306,9 @@ def _separator_error(
 ) -> InputError:
     what = f"the header is one column, {shorten(header)!r}: cells seem separated by {plural}."
     word = "tab" if separator == "\t" else repr(separator)
-    return row_error(name, what, f"Pass --delimiter {word}.", row=row)
+    flag = flag_for("delimiter")
+    remedy = f"Pass {flag} {word}." if flag else "Separate them by commas."
+    return row_error(name, what, remedy, row=row)
 
 
 def _quote_error(

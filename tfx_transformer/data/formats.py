@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from tfx_transformer import files
+from tfx_transformer.arguments import flag_for
 from tfx_transformer.data import unpacking
 from tfx_transformer.data.csv_file import CsvFile, CsvWriter, open_error
 from tfx_transformer.data.sources import row_error
@@ -239,8 +240,8 @@ def open_table(path: str | os.PathLike[str], wanted: Collection[str] = ()) -> An
     if row is not CSV and not isinstance(row, str) and not os.path.exists(file):
         raise open_error(path, FileNotFoundError())
     if unknown := sorted(options.keys() - set(row.options)):
-        known = ", ".join(f"--{name}" for name in row.options) or "none"
-        what = f"--{unknown[0]} does not apply to {row.noun}."
+        known = ", ".join(filter(None, map(flag_for, row.options))) or "none"
+        what = f"{flag_for(unknown[0])} does not apply to {row.noun}."
         raise row_error(str(path), what, f"Options for it: {known}.")
     source = row.open(path, file, wanted, options)
     if source.description:
@@ -271,8 +272,8 @@ def table_files(
     if unused := sorted(given.keys() - used):
         named = " nor of ".join(str(path) for path in paths if path)
         raise InputError(
-            f"--{unused[0]} {given[unused[0]]}: not an option of {named}.\n  Drop it.\n"
-            "  --encoding and --delimiter are for CSV and TSV, --sheet for .xlsx,\n"
+            f"{flag_for(unused[0])} {given[unused[0]]}: not an option of {named}.\n  Drop it.\n"
+            f"  {flag_for('encoding')} and --delimiter are for CSV and TSV, --sheet for .xlsx,\n"
             "  --table for SQLite."
         )
     return tuple(found)

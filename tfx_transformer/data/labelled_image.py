@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tfx_transformer import reprs
+from tfx_transformer.arguments import flag_for
 from tfx_transformer.data.batches import Batches, BatchPlan, tf_dataset
 from tfx_transformer.data.examples import Examples
 from tfx_transformer.data.formats import TableFiles, is_table_folder
@@ -123,11 +124,10 @@ def read_labelled_images(
     bad = [i for i, problem in enumerate(problems) if problem]
     if bad and not skip_bad_rows:
         place = "" if is_folder else f"{found.path}, row {found.rows[bad[0]]}: "
-        raise InputError(
-            f"{place}{problems[bad[0]]}\n"
-            "  Or pass --skip-bad-rows (skip_bad_rows=True) to leave out such images\n"
-            "  (they are then listed among the bad rows)."
-        )
+        flag = flag_for("skip_bad_rows")
+        skip = f"\n  Or pass {flag} (skip_bad_rows=True) to leave out such images\n"
+        skip += "  (they are then listed among the bad rows)."
+        raise InputError(f"{place}{problems[bad[0]]}{skip if flag else ''}")
     if len(bad) == len(found):
         raise InputError(
             f"{found.path}: none of the {len(bad)} images can be used.\n  {problems[0]}"

@@ -6,6 +6,7 @@ import csv
 from collections.abc import Collection
 from pathlib import Path
 
+from tfx_transformer.arguments import flag_for
 from tfx_transformer.data.sources import row_error
 from tfx_transformer.errors import InputError
 
@@ -69,16 +70,19 @@ def find_separator(file: Path, name: str, encoding: str, wanted: Collection[str]
         return possible[0]
     if not possible:
         return ","
+    flag = flag_for("delimiter")
     counts = [
-        f"{len(headers[mark])} columns separated by {separator_name(mark)} "
-        f"(--delimiter {'tab' if mark == chr(9) else repr(mark)})"
+        f"{len(headers[mark])} columns separated by {separator_name(mark)}"
+        + (f" ({flag} {'tab' if mark == chr(9) else repr(mark)})" if flag else "")
         for mark in possible
     ]
+    remedy = f"Name it: {flag}, in Python tfx.data.TableFile(path, delimiter=...)."
     raise row_error(
         name,
         "it is not certain what separates the cells.",
-        "It may have " + ",\nor ".join(counts) + ".\nName it: --delimiter, in Python "
-        "tfx.data.TableFile(path, delimiter=...).",
+        "It may have "
+        + ",\nor ".join(counts)
+        + f".\n{remedy if flag else 'Write the file with commas.'}",
     )
 
 

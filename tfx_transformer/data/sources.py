@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
+from tfx_transformer.arguments import flag_for
 from tfx_transformer.errors import InputError
 
 if TYPE_CHECKING:
@@ -297,6 +298,22 @@ def _in_order(row: Any, header: Sequence[str]) -> list[Any]:
 def _is_single(row: Any) -> bool:
     """Return True if a row is one value, not a sequence of them."""
     return isinstance(row, str | bytes) or not isinstance(row, Sequence | np.ndarray)
+
+
+def fix_or_skip(row: str = "row", what: str = "it") -> str:
+    """Return the remedy for a bad row: to fix it or, where that can be set, to leave it out.
+
+    Args:
+        row: what a row is called.
+        what: what is left out.
+    """
+    flag = flag_for("skip_bad_rows")
+    if not flag:
+        return f"Fix the {row}."
+    return (
+        f"Fix the {row}, or pass {flag} (skip_bad_rows=True) to leave {what} out\n"
+        "(it is then listed among the bad rows)."
+    )
 
 
 def row_error(name: str, what: str, remedy: str, *, row: Any = None) -> InputError:

@@ -19,6 +19,7 @@ from typing import Any, cast
 import numpy as np
 
 from tfx_transformer import files
+from tfx_transformer.arguments import flag_for
 from tfx_transformer.data import file_rows
 from tfx_transformer.data.file_rows import FileRows, RowFile, Rows
 from tfx_transformer.data.formats import open_table
@@ -30,6 +31,7 @@ from tfx_transformer.data.sources import (
     Source,
     TableData,
     column_name,
+    fix_or_skip,
     in_memory,
     row_error,
     shorten,
@@ -352,11 +354,12 @@ def _find_column(
     elif source.path is not None and not set(header) & set(columns.values()):
         remedy += f"If this row is data already, put a header above it. {_expected(columns)}\n"
     parameter = role.split(" ")[0]  # the roles of several columns are numbered
-    in_file, flag = "", ""
+    named = f", or name the one to read: ({parameter}=...)."
     if source.path is not None:
-        flag = _FLAGS.get(parameter, parameter)
-        in_file, flag = " in the file", f" --{flag.replace('_', '-')} NAME"
-    remedy += f"Rename the column{in_file}, or name the one to read:{flag} ({parameter}=...)."
+        flag = flag_for(_FLAGS.get(parameter, parameter))
+        named = f", or name the one to read: {flag} NAME ({parameter}=...)." if flag else "."
+        named = f" in the file{named}"
+    remedy += f"Rename the column{named}"
     raise row_error(source.name, f"there is no column {name!r}.", remedy, row=row)
 
 
@@ -397,10 +400,7 @@ def _find_problem(
 
 
 def _bad_row_error(source: Source, row: Any, problem: Problem) -> InputError:
-    remedy = (
-        f"{problem.remedy}\nFix the row, or pass --skip-bad-rows (skip_bad_rows=True) to leave it "
-        f"out\n(it is then listed among the bad rows).\n{source.note}"
-    )
+    remedy = f"{problem.remedy}\n{fix_or_skip()}\n{source.note}"
     return row_error(source.name, f"{problem.reason}.", remedy, row=row)
 
 

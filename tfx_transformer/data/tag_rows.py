@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tfx_transformer.data.json_records import lines
-from tfx_transformer.data.sources import Problem, row_error, shorten
+from tfx_transformer.data.sources import Problem, fix_or_skip, row_error, shorten
 from tfx_transformer.data.span_cells import check_span
 from tfx_transformer.data.tables import BadRow
 from tfx_transformer.errors import InputError
@@ -110,8 +110,7 @@ def sentences(
             raise row_error(
                 name,
                 f"{problem.reason}.",
-                f"{problem.remedy}\nFix the row, or pass --skip-bad-rows (skip_bad_rows=True) to "
-                "leave its sentence out\n(it is then listed among the bad rows).",
+                f"{problem.remedy}\n{fix_or_skip(what='its sentence')}",
                 row=row,
             )
         tokens = tuple(one.token for one in several)

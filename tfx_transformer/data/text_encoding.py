@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from tfx_transformer.arguments import flag_for
 from tfx_transformer.data import encodings
 from tfx_transformer.data.sources import row_error
 from tfx_transformer.errors import InputError
@@ -173,7 +174,7 @@ def _check_given(file: Path, name: str, given: str) -> str:
         codecs.getincrementaldecoder(codec)
     except (LookupError, TypeError, ValueError) as error:
         raise InputError(
-            f"--encoding {given}: there is no encoding of this name.\n"
+            f"{flag_for('encoding') or 'encoding'} {given}: there is no encoding of this name.\n"
             "  Expected one such as utf-8, cp932 (Shift-JIS), euc_jp, utf-16, cp1252 (Windows)."
         ) from error
     codec = {"shift_jis": "cp932", "iso8859-1": "latin-1"}.get(codec, codec)
@@ -184,8 +185,9 @@ def _check_given(file: Path, name: str, given: str) -> str:
     if codec in ("utf-16-le", "utf-16-be") and start[:2] in (b"\xff\xfe", b"\xfe\xff"):
         codec = "utf-16"
     if (place := _first_error(file, codec)) is not None:
-        what = f"byte {place:,} of the file is not {decoded_name(codec)}, which --encoding names."
-        remedy = "Leave --encoding out, or name another one."
+        flag = flag_for("encoding") or "the encoding"
+        what = f"byte {place:,} of the file is not {decoded_name(codec)}, which {flag} names."
+        remedy = f"Leave {flag} out, or name another one."
         raise row_error(name, what, remedy)
     return codec
 
@@ -206,15 +208,20 @@ def _choose(file: Path, name: str) -> str:
     possible = ordinary or [c for c in others if not _NO_TEXT.search(sample.decode(c, "ignore"))]
     if not possible:
         return "utf-8"
+    flag = flag_for("encoding")
     readings = [
-        f"{decoded_name(codec)} (--encoding {codec}), in which it reads {_reading(sample, codec)!r}"
+        f"{decoded_name(codec)}{f' ({flag} {codec})' if flag else ''}, in which it reads "
+        f"{_reading(sample, codec)!r}"
         for codec in possible[:_NAMED]
     ]
+    remedy = f"Name it: {flag} NAME, in Python tfx.data.TableFile(path, encoding=...)."
     raise row_error(
         name,
         "the encoding is not certain.",
-        "It may be " + ",\nor ".join(readings) + ".\nName it: --encoding NAME, in Python "
-        "tfx.data.TableFile(path, encoding=...).\nIf a place is damaged, write it anew.",
+        "It may be "
+        + ",\nor ".join(readings)
+        + f".\n{remedy if flag else 'Convert the file to UTF-8.'}"
+        + "\nIf a place is damaged, write it anew.",
     )
 
 

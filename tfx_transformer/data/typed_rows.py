@@ -11,6 +11,7 @@ from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tfx_transformer.arguments import flag_for
 from tfx_transformer.data.sources import Digits, Opened, Problem, Row, is_number, row_error
 from tfx_transformer.errors import InputError
 
@@ -133,17 +134,19 @@ class TypedFile:
             InputError: no part has this name, or there are several and none is named.
         """
         shown = ", ".join(map(repr, names)) or "none"
+        flag = flag_for(self.option)
         if self.choice:
             if self.choice in names:
                 return self.choice
             what = f"there is no {noun} {self.choice!r}."
-            raise self.error(what, f"There are: {shown}. Name one with --{self.option}.")
+            raise self.error(what, f"There are: {shown}. Name one with {flag}.")
         if len(names) == 1:
             return names[0]
         what = f"there are {len(names)} {noun}s, and it is not clear which one to read."
         if not names:
             raise self.error(f"there is no {noun} in it.", "Name another file.")
-        raise self.error(what, f"Name one with --{self.option}: {shown}.")
+        remedy = f"Name one with {flag}: {shown}." if flag else f"Keep one of {shown}."
+        raise self.error(what, remedy)
 
     def _rows(self, header: list[str], rows: Iterable[Values]) -> Generator[Row]:
         for number, row in enumerate(rows, start=1):

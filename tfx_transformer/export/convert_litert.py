@@ -129,16 +129,21 @@ def _linear_results(content: bytes) -> list[str]:
 
 def _quantize(content: bytes, bits: int) -> bytes:
     """Return a float32 TFLite file with its weight matrices in 8 bits, as LiteRT's converter
-    quantizes them, with one scale for each row; or in 4 bits, with one scale for 32 numbers, and in
-    8 bits the matrices whose rows do not divide into blocks of 32."""
+    quantizes them, with one scale for each row; or in 4 bits, with one scale for 32 numbers. Then
+    kernels of convolutions, and matrices whose rows do not divide into blocks of 32, have 8 bits.
+    """
     from litert_quantizer import quantizer, recipe
 
     rules = recipe.dynamic_legacy_wi8_afp32()
     if bits == 4:
         (eight_bits,) = rules
-        rules = recipe.dynamic_wi4b32_afp32()
+        # Of the rules that match, the last one holds that the operation can obey. A second rule for
+        # the same expression would replace the first.
+        rules = [{**eight_bits, "regex": ""}, *recipe.dynamic_wi4b32_afp32()]
         for operation, name in _undivided(content):
-            rules.append({**eight_bits, "regex": re.escape(name), "operation": operation})
+            # The whole scope of an operation: else "lookup1" would also mean "lookup10".
+            scope = f"^{re.escape(name)};$"
+            rules.append({**eight_bits, "regex": scope, "operation": operation})
     return quantizer.Quantizer(content, rules).quantize().quantized_model
 
 

@@ -82,7 +82,7 @@ def find_places(model: Any, targets: Sequence[Target]) -> list[Place]:
 def _variables(model: Any) -> Iterator[tuple[Any, bool]]:
     """Yield the weights of linear layers and of the table or tables of a model; True for those that
     are held as (inputs, units)."""
-    embedding = getattr(model, "embedding", None)
+    embedding = model.embedding
     if model.scores_tokens and not embedding.tie_weights:
         yield embedding.reverse_embeddings, True
     if isinstance(embedding, TokenEmbedding):
@@ -130,7 +130,7 @@ def round_layers(
     texts = [inputs[name] for name in model.reads if inputs[name].ndim == 2]
     masks = {ids.shape[1]: ids != padding_id for ids in texts}
     rounding = _Rounding(masks, places)
-    embedding = getattr(model, "embedding", None)
+    embedding = model.embedding
     with contextlib.ExitStack() as stack:
         if isinstance(embedding, TokenEmbedding):
             if model.scores_tokens and embedding.tie_weights:

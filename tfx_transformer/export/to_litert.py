@@ -229,8 +229,7 @@ class Conversion:
 
     def _trace(self) -> None:
         """Write the functions of the model as a SavedModel, for the converter."""
-        reads_images = self.model.config.image_size
-        with contextlib.nullcontext() if reads_images else _shared_embedding_table(self.model):
+        with _shared_tables(self.model):
             saved_model_file.write_functions(self.model, self.table, self._folder.name)
 
     def _converter_file(self, quantize: str | None) -> Path:
@@ -287,14 +286,14 @@ def check_four_bits(config) -> None:
 
 
 @contextlib.contextmanager
-def _shared_embedding_table(model):
-    """Make look-up and read-out share one table in the file, and quantize the tables of n-grams and
-    of a bag of tokens.
+def _shared_tables(model):
+    """Make look-up and read-out share one table in the file, and quantize all tables but those of
+    single numbers, which would need a scale each.
 
-    Tokens are looked up by an operation that becomes EMBEDDING_LOOKUP: a table that GATHER reads
-    would stay float32 when the file is quantized. The input of the read-out passes an operation
-    that changes nothing: else the converter would multiply the scale of the norm before it into a
-    copy of the table.
+    Ids are looked up by an operation that becomes EMBEDDING_LOOKUP: a table that GATHER reads stays
+    float32 when the file is quantized. The input of the read-out passes an operation that
+    changes nothing: else the converter would multiply the scale of the norm before it into a copy
+    of the table.
     """
 
     @tf.function(autograph=False, experimental_implements="embedding_matmul")
@@ -306,26 +305,22 @@ def _shared_embedding_table(model):
         return tf.reshape(vectors, [*ids.shape, table.shape[1]])
 
     def call(inputs, reverse=False):
-        if reverse and embedding.tie_weights:
+        if reverse:
             inputs = tf.maximum(inputs, inputs.dtype.min)
         return original_call(inputs, reverse)
 
-    embedding = model.embedding
-    original_call = embedding.call
-    tables = [embedding]
-    if (ngrams := getattr(model, "ngrams", None)) is not None:
-        tables.append(ngrams)
-    if (bag := getattr(model, "bag", None)) is not None:
-        tables.append(bag.table)
-    if (linear := getattr(model, "linear", None)) is not None:
-        tables += [linear.rarity, linear.kernel]
+    tables = [table for table in model.tables if table.output_dim > 1]
+    tied = [model.embedding] if model.scores_tokens and model.embedding.tie_weights else []
+    original_call = model.embedding.call
     for layer in tables:
         layer.lookup = lookup_any_shape
-    embedding.call = call
+    for layer in tied:
+        layer.call = call
     try:
         yield
     finally:
-        del embedding.call
+        for layer in tied:
+            del layer.call
         for layer in tables:
             del layer.lookup
 

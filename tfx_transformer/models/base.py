@@ -84,6 +84,11 @@ class TransformerModel(keras.Model):
         """The stack that reads the text or the image: the decoder where there is no encoder."""
         raise NotImplementedError
 
+    @property
+    def tables(self) -> list[TokenEmbedding]:
+        """The layers that look up the vectors of ids in a table, by `TokenEmbedding.lookup`."""
+        return [layer for layer in self._flatten_layers() if isinstance(layer, TokenEmbedding)]
+
     @classmethod
     def fewest_parameters(cls, config: TransformerConfig) -> int:
         """Return the least number of parameters of a model of this configuration.
