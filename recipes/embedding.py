@@ -169,7 +169,8 @@ def main(
         others = others.without(train.texts(), held_out.texts())
         taught = tfx.data.add_unlabelled_pairs(train, others, seed)
 
-    defaults = tfx.training.embedder_defaults(has_teacher=bool(taught_by))
+    has = {"has_teacher": bool(taught_by), "has_base": bool(base)}
+    defaults = tfx.training.embedder_defaults(**has)
     settings = tfx.training.fill_in(settings, defaults)
     bag_width = settings["bag_width"] or 0
 

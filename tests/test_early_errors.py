@@ -1,10 +1,19 @@
-"""Mistakes in flags, files and columns are reported before TensorFlow is imported."""
+"""Mistakes in flags, files and columns are reported before TensorFlow is imported, and messages
+name only flags of the command that ended."""
 
+import argparse
 import json
+import re
 import subprocess
 import sys
 
 import pytest
+
+from tfx_transformer import devices
+from tfx_transformer.cli import parser
+from tfx_transformer.cli.recipes import recipe_main
+from tfx_transformer.flag_parser import add_group, make_parser
+from tfx_transformer.flags import add_common_flags, add_language_flag
 
 # Runs commands one after the other: [[name, arguments…], …] -> what each of them ended with.
 RUNNER = """
@@ -72,6 +81,13 @@ REFUSED = {
 }
 # Flags of some recipes.
 MORE = {
+    "embedding": [
+        (
+            ["--base=labeller", "--case=kept"],
+            "--case is kept, but the tokenizer of --base says how it reads.\n"
+            "  Begin a new model, or leave out --case.",
+        )
+    ],
     "text_classification": [
         (["--teacher=nowhere"], "nowhere is not a bundle"),
         (["--teacher=writer"], "of task 'causal'.\n  Expected a model of task 'classification'"),
@@ -99,6 +115,21 @@ BUNDLES = {
     "labeller": {"task": "classification", "architecture": {}},
     "pictures": {"task": "classification", "architecture": {"image_size": 32}},
 }
+# Verbs: arguments, and what they say. Few have all flags of reading that a recipe has.
+VERBS = [
+    (
+        ["export", "pictures", "--check=good.csv", "--column=nme"],
+        "read: --column NAME (column=...).",
+    ),
+    (
+        ["export", "pictures", "--check=good.csv", "--column=text"],
+        "row 2: a: there is no such file",
+    ),
+    (["export", "writer", "--check=late.csv", "--column=text"], "Fix the row.\n"),
+    (["generate", "writer", "--csv=late.csv", "--column=text"], "Fix the row.\n"),
+    (["tokens", "--csv=ragged.csv"], "or pass --skip-bad-rows"),
+    (["tokens", "--csv=unclear.csv"], "--table-encoding cp932"),
+]
 # Of a recipe that trains a model further.
 NO_NEW_MODEL = ("size", "nothing dropped")
 TOOLS = [{"type": "function", "function": {"name": "stop", "parameters": {"type": "object"}}}]
@@ -135,6 +166,7 @@ def ended(tmp_path_factory):
     """What every case ended with; all in one process, which stops when Keras is imported."""
     folder = tmp_path_factory.mktemp("early")
     cases = []
+    cases += [[" ".join(arguments), *arguments] for arguments, _ in VERBS]
     for recipe, (_, table, _) in RECIPES.items():
         (folder / f"{recipe}.csv").write_text(table, "utf-8")
         cases += [[f"{recipe}: {case[0]}", *case[1:]] for case, _ in cases_of(recipe)]
@@ -142,6 +174,8 @@ def ended(tmp_path_factory):
     late = "text,note\n" + "some words,x\n" * 2000 + ",x\nmore words,x\n"
     (folder / "late.csv").write_text(late, "utf-8")
     (folder / "empty.csv").write_text("", "utf-8")
+    (folder / "ragged.csv").write_text("text,note\na,b,c\n", "utf-8")
+    (folder / "unclear.csv").write_bytes("text,note\n東京都,大阪府\n".encode("cp932"))
     header = "text,label,source,target,instruction,output,path,utterance,tool,arguments"
     header += ",prompt,chosen,rejected\n"
     (folder / "header.csv").write_text(header, "utf-8")
@@ -170,3 +204,26 @@ def test_mistakes_are_reported_before_tensorflow_starts(ended, recipe):
         assert said in text, (name, text)
         assert "fault of the program" not in text, (name, text)
         assert not loaded, f"{name}: {loaded} imported before {text!r}"
+
+
+def flags_in(text):
+    return set(re.findall(r"(?<![\w-])--[a-z][a-z-]*[a-z]", text))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_messages_of_a_recipe_name_its_flags(ended, recipe):
+    made = make_parser(recipe_main(recipe), "run")
+    add_group(made, devices.Devices)
+    add_common_flags(made)
+    add_language_flag(made)
+    for (name, *arguments), _ in cases_of(recipe):
+        text = ended[f"{recipe}: {name}"][1]
+        assert flags_in(text) <= {*made.flags(), *flags_in(" ".join(arguments))}, text
+
+
+@pytest.mark.parametrize(("arguments", "said"), VERBS)
+def test_messages_of_a_verb_name_its_flags(ended, arguments, said):
+    status, text, _, _ = ended[" ".join(arguments)]
+    assert status == 2 and said in text, text
+    (verbs,) = (x for x in parser()._actions if isinstance(x, argparse._SubParsersAction))
+    assert flags_in(text) <= set(verbs.choices[arguments[0]].flags()), text

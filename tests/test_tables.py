@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tfx_transformer.arguments import use_flags
 from tfx_transformer.data.formats import TableFile
 from tfx_transformer.data.tables import (
     BadRow,
@@ -458,6 +459,22 @@ def test_an_encoding_is_not_guessed_but_named_by_the_person(write, text, codec, 
     assert "the encoding is not certain" in message
     assert all(f"--encoding {name}" in message for name in names), message
     assert read_table(TableFile(path, encoding=codec), PAIR).columns == columns_of(text)
+
+
+def test_a_command_without_flags_of_reading_names_none(write):
+    remedies = {
+        "source,target\n東京都,大阪府\n".encode("cp932"): "Convert the file to UTF-8.",
+        b"source;a,target;b\n1;2,3;4\n": "Write the file with commas.",
+        b"source,target\na,b,c\n": "Fix the row.",
+        b"source,other\na,b\n": "Rename the column in the file.",
+    }
+    use_flags(["--column"])
+    try:
+        for content, remedy in remedies.items():
+            message = message_of(write(content))
+            assert remedy in message and "--" not in message, message
+    finally:
+        use_flags(None)
 
 
 def test_an_encoding_that_a_file_does_not_have_is_refused(write):

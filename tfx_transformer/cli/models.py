@@ -271,9 +271,9 @@ def _checked_inputs(
 ) -> Sequence[Any]:
     """Return the texts, tuples of texts or image files to verify exports on."""
     if config["architecture"].get("image_size"):
-        from tfx_transformer.data import read_labelled_images
+        from tfx_transformer.data.labelled_image import read_image_files
 
-        return read_labelled_images(file, column or "path").files
+        return read_image_files(file, column or "path")
     from tfx_transformer.data.labelled_text import text_columns
     from tfx_transformer.data.tables import read_table
 

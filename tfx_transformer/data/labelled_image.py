@@ -119,7 +119,7 @@ def read_labelled_images(
         )
     is_folder = not is_table(path) and os.path.isdir(path) and not is_table_folder(path)
     found = _in_folder(Path(path)) if is_folder else _in_table(path, image, label, skip_bad_rows)
-    base = "working folder" if is_table(path) else "folder of the CSV"
+    base = "working folder" if is_table(path) else "folder of the table"
     problems = in_threads(functools.partial(_problem, base=base), found.files)
     bad = [i for i, problem in enumerate(problems) if problem]
     if bad and not skip_bad_rows:
@@ -145,6 +145,28 @@ def read_labelled_images(
     if not is_table(path):  # rows in memory may have any names
         bad_rows.sort(key=lambda row: row.row)
     return dataclasses.replace(kept, bad_rows=bad_rows)
+
+
+def read_image_files(path: str | os.PathLike[str], column: str = "path") -> list[Path]:
+    """Return the image files that a column of a table names, or those of a folder that has a folder
+    of images for each label. Each can be decoded.
+
+    Args:
+        path: the table or folder; in a table paths start at its folder.
+        column: name of the column of the paths.
+
+    Raises:
+        InputError: see `read_labelled_images`.
+    """
+    if os.path.isdir(path) and not is_table_folder(path):
+        return read_labelled_images(path).files
+    table = read_table(path, {"column": column})
+    files = [Path(table.path).parent / cell.strip() for cell in table.columns["column"]]
+    problems = in_threads(functools.partial(_problem, base="folder of the table"), files)
+    for row, problem in zip(table.rows, problems, strict=True):
+        if problem:
+            raise InputError(f"{table.path}, row {row}: {problem}")
+    return files
 
 
 def split_labelled_images(

@@ -73,17 +73,19 @@ def pieces_pattern(pieces: Pieces) -> str:
     return FINE_PATTERN if pieces == "characters" else PATTERN
 
 
-def embedder_defaults(has_teacher: bool = False) -> dict[str, Any]:
+def embedder_defaults(has_teacher: bool = False, has_base: bool = False) -> dict[str, Any]:
     """Return the settings of a new embedder; interrupted runs of earlier versions keep their own.
 
     vocabulary_size: 8,000 tokens at most: most words are then one token, and its vector in the bag
     of tokens covers all parts of the word. case: lower, for the same reason. bag_width: 256;
     cosines of random projections are within about 1/16. docs/quality.md has the figures. A model
     with a teacher is to fit a phone: with 4,000 tokens and the default size it has 1.9 million
-    parameters, with 8,000 tokens 3.5 million.
+    parameters, with 8,000 tokens 3.5 million. With a base its tokenizer says which letters it
+    reads, so there is no case.
     """
     tokens = 4000 if has_teacher else 8000
-    return {"vocabulary_size": tokens, "case": "lower", "bag_width": 256}
+    case = {} if has_base else {"case": "lower"}
+    return {"vocabulary_size": tokens, **case, "bag_width": 256}
 
 
 def is_few(rows: int, classes: int) -> bool:

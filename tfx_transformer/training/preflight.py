@@ -209,6 +209,8 @@ def _unused(settings: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
         if "teacher_share" in names:  # elsewhere it is the temperature of another loss
             names.add("temperature")
         found |= dict.fromkeys(names, ("there is no --teacher", "Add --teacher"))
+    if settings.get("base") and "case" in settings:
+        found["case"] = ("the tokenizer of --base says how it reads", "Begin a new model")
     if settings.get("loss") == "orpo":
         reason = "--loss orpo learns to write the chosen answers without it"
         found["sft_weight"] = (reason, "Choose --loss dpo")
