@@ -20,13 +20,25 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+_SCORES = "scores, samples, pictures, report"
 # Function -> stage, in the order of the table; a class's method is "module:Class.method".
 STAGES = {
+    "tfx_transformer.text.tokenizer:Tokenizer.train": "tokenizer trained",
     "tfx_transformer.training.run:Run.show_data": "data shown, lengths drawn",
+    "tfx_transformer.training.run:Run.show_cost": "memory and time estimated",
     "tfx_transformer.training.run:Run.fit": "training",
+    "tfx_transformer.training.classification:ClassifierRun.join_linear": "linear part: fitted",
     "tfx_transformer.training.run:Run.save": "model saved",
-    "tfx_transformer.training.run:Run.finish": "scores, samples, pictures, report",
+    "tfx_transformer.training.run:Run.finish": _SCORES,
+    "tfx_transformer.training.classification:ClassifierRun.report": _SCORES,
+    "tfx_transformer.training.embedding:EmbedderRun.report": _SCORES,
+    "tfx_transformer.training.calling:ToolRun.report": _SCORES,
+    "tfx_transformer.training.classification:ClassifierRun._baselines": "simpler methods",
+    "tfx_transformer.training.embedding:EmbedderRun._conclude": "simpler methods",
+    "tfx_transformer.training.calling:ToolRun._conclude": "simpler methods",
+    "tfx_transformer.training.reporting:explain": "words behind mistakes",
     "tfx_transformer.training.run:Run.draw_attention": "picture of attention",
+    "tfx_transformer.training.run:Run.draw_self_attention": "picture of attention",
     "tfx_transformer.export:load": "model loaded for the exports",
     "tfx_transformer.export.to_litert:Conversion._trace": "TFLite: traced",
     "tfx_transformer.export.converter:Converter.wait": "TFLite: waited for the converter",
@@ -51,7 +63,7 @@ STAGES = {
     "tfx_transformer.training.reporting:cost_of_files": "report: files timed and scored",
     "tfx_transformer.training.run:Run.close": "report written",
 }
-START, REST = "Python and its packages started", "reading, tokenizer, model built"
+START, REST = "Python and its packages started", "reading, model built"
 
 
 class Clock:

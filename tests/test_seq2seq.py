@@ -362,7 +362,10 @@ def test_all_lookups_of_a_row_are_clipped_as_one():
     "settings", [{"global_clipnorm": 3.0}, {"amsgrad": True}, {"gradient_accumulation_steps": 2}]
 )
 def test_steps_are_those_of_keras(settings):
-    """Keras gets the sum of all lookups of a row; the kernel decays, the bias does not."""
+    """Keras gets the sum of all lookups of a row; the kernel decays, the bias does not.
+
+    1 - beta is exact for these betas: `fused_steps` computes it in float32, Keras in float64.
+    """
     random = np.random.default_rng(4)
     values = [random.normal(size=shape).astype("float32") for shape in [(7, 5), (5, 3), (3,)]]
     steps = [
@@ -372,7 +375,8 @@ def test_steps_are_those_of_keras(settings):
     for optimizer_class in (AdamW, keras.optimizers.AdamW):
         names = ["table", "kernel", "bias"]
         variables = [keras.Variable(v, name=n) for v, n in zip(values, names, strict=True)]
-        optimizer = optimizer_class(InverseSquareRoot(0.1, 3), weight_decay=0.2, **settings)
+        rates = {"beta_1": 0.875, "beta_2": 0.984375, "weight_decay": 0.2}
+        optimizer = optimizer_class(InverseSquareRoot(0.1, 3), **rates, **settings)
         if optimizer_class is not AdamW:
             optimizer.exclude_from_weight_decay(var_names=["bias"])
         for rows, *gradients in steps:
@@ -384,3 +388,24 @@ def test_steps_are_those_of_keras(settings):
         states.append(optimizer.variables)
     for ours, theirs in [*zip(*weights, strict=True), *zip(*states, strict=False)]:
         np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-7, err_msg=theirs.path)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_a_step_without_a_finite_gradient_changes_nothing(wrong):
+    random = np.random.default_rng(5)
+    weights = [
+        keras.Variable(random.normal(size=shape).astype("float32"), name=name)
+        for name, shape in (("kernel", (5, 3)), ("bias", (3,)))
+    ]
+    optimizer = adamw(0.1, weight_decay=0.2, average=0.9)
+    good = [tf.ones(weight.shape) for weight in weights]
+    optimizer.apply(good, weights)
+    states = [v for v in optimizer.variables if v is not optimizer.bad_steps]
+    before = [np.array(v) for v in [*weights, *states]]
+    optimizer.apply([good[0], tf.constant([1.0, wrong, 1.0])], weights)
+    assert int(optimizer.bad_steps) == 1
+    for old, variable in zip(before, [*weights, *states], strict=True):
+        np.testing.assert_array_equal(variable, old, err_msg=variable.path)
+    optimizer.apply(good, weights)
+    assert int(optimizer.bad_steps) == 0
+    assert all(np.all(weight != old) for weight, old in zip(weights, before[:2], strict=True))

@@ -12,6 +12,7 @@ import numpy as np
 
 from tfx_transformer.evaluation.image_features import edge_color_features
 from tfx_transformer.evaluation.labels import score_labels
+from tfx_transformer.evaluation.linear import logistic_regression
 from tfx_transformer.evaluation.texts import unspaced_share
 
 PIXEL_EXAMPLES = 3000
@@ -211,6 +212,4 @@ def predicted_scores(predicted: np.ndarray, truth: np.ndarray, classes: int) -> 
 
 
 def _logistic_regression(train, train_ids, test, *, C: float) -> np.ndarray:
-    from sklearn.linear_model import LogisticRegression
-
-    return LogisticRegression(C=C, max_iter=1000).fit(train, train_ids).predict(test)
+    return logistic_regression(train, train_ids, C=C, max_iter=1000).predict(test)

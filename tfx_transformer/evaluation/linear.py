@@ -305,14 +305,24 @@ def _features(counts: Sequence[Any], rarities: Sequence[np.ndarray]) -> Any:
 
 
 def _fit(features: Any, ids: np.ndarray, strength: float, balanced: bool, end: float = 1e-4) -> Any:
+    weight = "balanced" if balanced else None
+    options = {"max_iter": _STEPS, "tol": end, "class_weight": weight}
+    return logistic_regression(features, ids, C=strength, **options)
+
+
+def logistic_regression(features: Any, ids: Any, **options: Any) -> Any:
+    """Return scikit-learn's `LogisticRegression` with these options, fitted in one thread: several
+    mostly wait for each other, and keep the cores from other work.
+
+    Args:
+        features: sparse or dense, (n, width).
+        ids: the n classes.
+    """
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
 
-    weight = "balanced" if balanced else None
-    model = LogisticRegression(C=strength, max_iter=_STEPS, tol=end, class_weight=weight)
-    # The vectors are so short that several threads mostly wait for each other.
     with threadpool_limits(1):
-        return model.fit(features, ids)
+        return LogisticRegression(**options).fit(features, ids)
 
 
 def _of_each_class(model: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tfx_transformer.evaluation.linear import logistic_regression
 from tfx_transformer.text.spans import OUTSIDE, Span, best_path, tags_of
 from tfx_transformer.text.words import words
 
@@ -69,7 +70,6 @@ def linear_spans(
         seed: draws the training texts, if they have more than 60,000 words.
     """
     from sklearn.feature_extraction import FeatureHasher
-    from sklearn.linear_model import LogisticRegression
 
     features: list[list[str]] = []
     tags: list[str] = []
@@ -84,7 +84,7 @@ def linear_spans(
     if len(names) < 2:
         return [[] for _ in test_texts]
     hasher = FeatureHasher(2**18, input_type="string", alternate_sign=False)
-    model = LogisticRegression(C=10, max_iter=200).fit(hasher.transform(features), tags)
+    model = logistic_regression(hasher.transform(features), tags, C=10, max_iter=200)
     classes = [str(name) for name in model.classes_]
     found = []
     for text in test_texts:
