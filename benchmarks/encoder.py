@@ -17,7 +17,7 @@ from __future__ import annotations
 import functools
 import random
 
-from benchmarks import engines, shapes
+from benchmarks import by_onnxruntime, shapes
 from benchmarks.tables import KERAS, OURS, Case, Settings, System
 
 UNIT = "texts/s"
@@ -180,7 +180,7 @@ def onnx_model(settings: Settings, kind: str):
     """ONNX Runtime on Hugging Face's model."""
     ids = shapes.random_ids(settings["rows"], settings["length"], VOCABULARY)
     eager = functools.partial(new_bert, "eager")  # whose operations the optimizer can fuse
-    return engines.onnx_encoder(settings, eager, "encoder-pretrained", ids, kind)
+    return by_onnxruntime.onnx_encoder(settings, eager, "encoder-pretrained", ids, kind)
 
 
 SYSTEMS = (
@@ -220,7 +220,7 @@ SYSTEMS = (
             f"onnxruntime-{kind}",
             f"ONNX Runtime {kind}, fused",
             functools.partial(onnx_model, kind=kind),
-            engines.ONNX_RUNTIME,
+            by_onnxruntime.ONNX_RUNTIME,
         )
         for kind in ("int8", "float32")
     ),

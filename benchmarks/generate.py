@@ -20,7 +20,7 @@ import functools
 
 import numpy as np
 
-from benchmarks import engines, shapes
+from benchmarks import by_ctranslate2, by_llama_cpp, by_onnxruntime, engines, shapes
 from benchmarks.tables import KERAS, OURS, Case, Settings, System
 
 UNIT = "new tokens/s"
@@ -197,8 +197,8 @@ SYSTEMS = (
         System(
             f"llama-{kind}",
             f"llama.cpp {kind}",
-            functools.partial(other_engine, build=engines.llama_generator, kind=kind),
-            engines.LLAMA,
+            functools.partial(other_engine, build=by_llama_cpp.llama_generator, kind=kind),
+            by_llama_cpp.LLAMA,
         )
         for kind in ("q4_0", "q8_0", "f32")
     ),
@@ -206,12 +206,12 @@ SYSTEMS = (
         System(
             f"onnxruntime-{kind}",
             f"ONNX Runtime {kind}",
-            functools.partial(other_engine, build=engines.onnx_generator, kind=kind),
-            engines.ONNX_RUNTIME,
+            functools.partial(other_engine, build=by_onnxruntime.onnx_generator, kind=kind),
+            by_onnxruntime.ONNX_RUNTIME,
         )
         for kind in ("int8", "float32")
     ),
-    *engines.ctranslate2_systems(
-        functools.partial(other_engine, build=engines.ctranslate2_generator)
+    *by_ctranslate2.ctranslate2_systems(
+        functools.partial(other_engine, build=by_ctranslate2.ctranslate2_generator)
     ),
 )

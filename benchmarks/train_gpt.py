@@ -11,15 +11,14 @@ to lead where the processor multiplies it.
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 
 from benchmarks import shapes
-from benchmarks.tables import KERAS, OURS, Case, Settings, System
+from benchmarks.tables import Case, Settings
+from benchmarks.train_systems import keras_step, keras_systems, torch_step, torch_systems
 
 UNIT = "tokens/s"
-ROWS, RATE, DECAY = 12, 1e-3, 0.01
+ROWS = 12
 
 CASES = (
     Case(
@@ -56,45 +55,40 @@ def keras_hub_model(gpt: shapes.GPT):
     return model, keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
-def fit(settings: Settings, build, jit_compile: bool, policy: str):
+def fit(settings: Settings, build, jit_compile: bool | str, policy: str):
     """`fit` of the model and the loss that `build` makes."""
     import keras
 
     keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy(policy)
     model, loss = build(shapes.GPTS[settings["gpt"]])
-    optimizer = keras.optimizers.AdamW(RATE, weight_decay=DECAY)
-    model.compile(optimizer, loss, weighted_metrics=[], jit_compile=jit_compile)
     ids, labels = batch(settings)
     features = {"token_ids": ids}
     if build is keras_hub_model:
         features["padding_mask"] = np.ones_like(ids)
-    batches, steps = shapes.repeated(features, labels), settings["steps"]
+    train = keras_step(model, loss, jit_compile, features, labels, settings["steps"])
 
     def step() -> int:
-        history = model.fit(batches, steps_per_epoch=steps, verbose=0).history
-        assert np.isfinite(history["loss"][-1])
-        return steps * ids.size
+        train()
+        return settings["steps"] * ids.size
 
     return step
 
 
-def torch_model(settings: Settings, bfloat16: bool):
-    """A plain training loop around Hugging Face's GPT-2, not compiled."""
+def torch_model(settings: Settings, compiled: bool, bfloat16: bool):
+    """A plain training loop around Hugging Face's GPT-2."""
     torch = shapes.torch_with(settings["threads"])
     model = shapes.GPTS[settings["gpt"]].transformers_model().train()
-    optimizer = torch.optim.AdamW(model.parameters(), RATE, weight_decay=DECAY, fused=True)
     ids, labels = (torch.from_numpy(array.copy()).long() for array in batch(settings))
 
+    def loss_of():
+        logits = model(ids, use_cache=False).logits
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
+
+    train = torch_step(torch, [*model.parameters()], loss_of, settings["steps"], compiled, bfloat16)
+
     def step() -> int:
-        for _ in range(settings["steps"]):
-            with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-                logits = model(ids, use_cache=False).logits
-                loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
-            loss.backward()
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        assert np.isfinite(loss.item())
+        train()
         return settings["steps"] * ids.numel()
 
     return step
@@ -106,31 +100,12 @@ def share(settings: Settings, system: str) -> tuple[str, float]:
 
 
 SYSTEMS = (
-    *(
-        System(
-            f"{name}{suffix}",
-            f"{title}{addition}{'**' if build is tfx_model else ''}",
-            functools.partial(fit, build=build, jit_compile=jit_compile, policy=policy),
-            packages,
-            KERAS,
-        )
-        for name, title, build, packages in (
-            ("tfx", "**ours, Keras", tfx_model, OURS),
-            ("keras-hub", "keras-hub", keras_hub_model, ("keras-hub", *OURS)),
-        )
-        for suffix, addition, jit_compile, policy in (
-            ("-bf16", ", mixed bfloat16", False, "mixed_bfloat16"),
-            ("-xla", ", XLA", True, "float32"),
-            ("", "", False, "float32"),
-        )
+    *keras_systems(
+        fit,
+        ("tfx", "ours, Keras", tfx_model, ()),
+        ("keras-hub", "keras-hub", keras_hub_model, ("keras-hub",)),
     ),
-    *(
-        System(
-            f"torch-transformers{suffix}",
-            f"Hugging Face, PyTorch{addition}",
-            functools.partial(torch_model, bfloat16=bfloat16),
-            ("torch", "transformers"),
-        )
-        for suffix, addition, bfloat16 in (("-bf16", ", bfloat16", True), ("", "", False))
+    *torch_systems(
+        "torch-transformers", "Hugging Face, PyTorch", torch_model, ("torch", "transformers")
     ),
 )

@@ -13,17 +13,15 @@ keras-hub's layers by some percent, and mixed bfloat16 to lead where the process
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 
 from benchmarks import shapes
-from benchmarks.tables import KERAS, OURS, Case, Settings, System
+from benchmarks.tables import Case, Settings
+from benchmarks.train_systems import keras_step, keras_systems, torch_step, torch_systems
 
 UNIT = "tokens/s"
 SHAPE = dict(num_layers=6, num_heads=8, hidden_dim=512, intermediate_dim=2048)
 VOCABULARY, SOURCE, TARGET, BATCH = 32_000, 32, 32, 16
-LEARNING_RATE, WEIGHT_DECAY = 1e-3, 0.01
 STEPS = 2  # a step of the timing is two of the training, which share the cost of entering `fit`
 TOKENS = STEPS * BATCH * (SOURCE + TARGET)
 
@@ -46,7 +44,7 @@ def sine_positions(length: int, width: int) -> np.ndarray:
     return np.concatenate([np.sin(angle), np.cos(angle)], axis=1).astype("float32")
 
 
-def torch_system(settings: Settings, bfloat16: bool):
+def torch_system(settings: Settings, compiled: bool, bfloat16: bool):
     """torch.nn.Transformer, which stacks TransformerEncoderLayer and TransformerDecoderLayer."""
     torch = shapes.torch_with(settings["threads"])
     functional = torch.nn.functional
@@ -68,27 +66,20 @@ def torch_system(settings: Settings, bfloat16: bool):
     positions = torch.from_numpy(sine_positions(max(SOURCE, TARGET), width))
     causal = torch.nn.Transformer.generate_square_subsequent_mask(TARGET)
     parameters = [*table.parameters(), *stacks.parameters()]
-    optimizer = torch.optim.AdamW(
-        parameters, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True
-    )
 
     def embed(ids):
         vectors = table(ids) * width**0.5 + positions[: ids.shape[1]]
         return functional.dropout(vectors, settings["dropout"])
 
-    def loss_of(source, target, labels):
+    def loss_of():
         vectors = stacks(embed(source), embed(target), tgt_mask=causal, tgt_is_causal=True)
         logits = functional.linear(vectors, table.weight)
         return functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
 
+    train = torch_step(torch, parameters, loss_of, STEPS, compiled, bfloat16)
+
     def step() -> int:
-        for _ in range(STEPS):
-            with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-                loss = loss_of(source, target, labels)
-            loss.backward()
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        assert np.isfinite(loss.item())
+        train()
         return TOKENS
 
     return step
@@ -145,26 +136,20 @@ def tfx_model(rate: float):
     return Seq2SeqLM(config)
 
 
-def fit(settings: Settings, build, jit_compile: bool, policy: str):
+def fit(settings: Settings, build, jit_compile: bool | str, policy: str):
     """`model.fit` on one repeated batch; `build(rate)` makes the model."""
     import keras
 
     keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy(policy)
     source, target, labels = batch()
-    model = build(settings["dropout"])
-    model.compile(
-        optimizer=keras.optimizers.AdamW(LEARNING_RATE, weight_decay=WEIGHT_DECAY),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        weighted_metrics=[],
-        jit_compile=jit_compile,
-    )
     features = {"encoder_token_ids": source, "decoder_token_ids": target}
-    batches = shapes.repeated(features, labels)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model = build(settings["dropout"])
+    train = keras_step(model, loss, jit_compile, features, labels, STEPS)
 
     def step() -> int:
-        history = model.fit(batches, steps_per_epoch=STEPS, verbose=0).history
-        assert np.isfinite(history["loss"][-1])
+        train()
         return TOKENS
 
     return step
@@ -181,31 +166,10 @@ def share(settings: Settings, system: str) -> tuple[str, float]:
 
 
 SYSTEMS = (
-    *(
-        System(
-            f"{name}{suffix}",
-            f"{title}{addition}{'**' if build is tfx_model else ''}",
-            functools.partial(fit, build=build, jit_compile=jit_compile, policy=policy),
-            packages,
-            KERAS,
-        )
-        for name, title, build, packages in (
-            ("tfx", "**ours, Keras", tfx_model, OURS),
-            ("keras-hub", "keras-hub layers", keras_hub_model, ("keras-hub", *OURS)),
-        )
-        for suffix, addition, jit_compile, policy in (
-            ("-bf16", ", mixed bfloat16", False, "mixed_bfloat16"),
-            ("-xla", ", XLA", True, "float32"),
-            ("", "", False, "float32"),
-        )
+    *keras_systems(
+        fit,
+        ("tfx", "ours, Keras", tfx_model, ()),
+        ("keras-hub", "keras-hub layers", keras_hub_model, ("keras-hub",)),
     ),
-    *(
-        System(
-            f"torch{suffix}",
-            f"PyTorch layers{addition}",
-            functools.partial(torch_system, bfloat16=bfloat16),
-            ("torch",),
-        )
-        for suffix, addition, bfloat16 in (("-bf16", ", bfloat16", True), ("", "", False))
-    ),
+    *torch_systems("torch", "PyTorch layers", torch_system, ("torch",)),
 )

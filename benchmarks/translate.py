@@ -18,7 +18,7 @@ import functools
 
 import numpy as np
 
-from benchmarks import engines, shapes
+from benchmarks import by_ctranslate2, engines, shapes
 from benchmarks.tables import KERAS, OURS, Case, Settings, System
 
 UNIT = "target tokens/s"
@@ -181,7 +181,7 @@ def transformers_model(settings: Settings):
 def ctranslate2_model(settings: Settings, kind: str):
     """CTranslate2's translator on Hugging Face's model."""
     folder = engines.pretrained_folder(settings, "translate-pretrained", new_marian)
-    return engines.ctranslate2_translator(
+    return by_ctranslate2.ctranslate2_translator(
         settings, folder, sources(settings), TARGET, VOCABULARY, kind
     )
 
@@ -238,5 +238,5 @@ SYSTEMS = (
         transformers_model,
         ("torch", "transformers"),
     ),
-    *engines.ctranslate2_systems(ctranslate2_model),
+    *by_ctranslate2.ctranslate2_systems(ctranslate2_model),
 )

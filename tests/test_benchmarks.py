@@ -23,7 +23,7 @@ if str(ROOT) not in sys.path:
 
 from benchmarks import __main__ as command  # noqa: E402
 from benchmarks import (  # noqa: E402
-    engines,
+    by_ctranslate2,
     harness,
     leads,
     machine,
@@ -391,7 +391,7 @@ def test_readers_of_tokens_read_a_file_that_is_made_once(tmp_path):
 
 
 def test_ctranslate2_in_int8_has_a_row_with_one_thread_and_one_with_all():
-    systems = engines.ctranslate2_systems(lambda settings, kind: (settings["threads"], kind))
+    systems = by_ctranslate2.ctranslate2_systems(lambda settings, kind: (settings["threads"], kind))
     found = {system.title: system.build({"threads": 2}) for system in systems}
     assert found == {
         "CTranslate2 int8, 1 thread": (1, "int8"),
