@@ -230,6 +230,18 @@ def test_variants_have_their_values_in_the_request(rows, tools):
         vary_tool_calls(rows, -1)
 
 
+def test_rows_with_a_text_get_more_variants(tools):
+    table = [
+        ("Wake Ann in 7 hours", "wake", '{"hours": 7, "who": "Ann"}'),
+        ("Bob, 12 hours from now", "wake", '{"hours": 12, "who": "Bob"}'),
+        ("Wake her after 9 hours", "wake", '{"hours": 9, "who": "she"}'),
+    ]
+    for rows, counts in {(0, 1, 2): [9, 9, 3], (0, 1): [5, 5], (2,): [5]}.items():
+        read = read_tool_calls([table[row] for row in rows], tools)
+        varied = vary_tool_calls(read, 4, 3)
+        assert [varied.rows.count(row) for row in read.rows] == counts
+
+
 def test_variants_are_valid_calls():
     tools = Tools([{"name": "set", "parameters": {"properties": {
         "celsius": {"type": "number", "minimum": 5, "maximum": 30},
@@ -291,8 +303,8 @@ def test_invented_texts_have_the_scripts_of_real_ones():
     rng = np.random.default_rng(3)
     for text, pattern in {
         "dinner with Ben": r"[A-Za-z]+( [A-Za-z]+)*",
-        "田中さんと昼食": r"[々一-龥]*[ぁ-ん]*[々一-龥]*",
-        "ヨガ": r"[ァ-ンー]+",
+        "田中さんと昼食": r"[々一-龥ぁ-んァ-ンー]+",
+        "ヨガ": r"[々一-龥ぁ-んァ-ンー]+",
         "room 12": r"([A-Za-z]+|\d+)( [A-Za-z]+| \d+)*",
         "обед": r"[а-я]+( [а-я]+)?",
         "🙂 - !": "🙂 - !",
@@ -302,6 +314,14 @@ def test_invented_texts_have_the_scripts_of_real_ones():
         assert len(set(made)) > 60 or text == pattern
     drawn = "".join(words.invent("昼食", rng) for _ in range(300))
     assert len(set(drawn)) > 200, "any character of a script"
+    made = [words.invent("ヨガ", rng) for _ in range(300)]
+    phrases = [one for one in made if not re.fullmatch("[ァ-ンー]+", one)]
+    assert 100 < len(phrases) < 200, "half of them, of which some are katakana too"
+    assert sum("の" in one[1:-1] for one in phrases) > 30
+    assert sum(bool(re.search("の[ぁ-ん]{2,5}$", one)) for one in phrases) > 5, "goes on after の"
+    chinese = Words(["会议", "上海天气"])
+    made = [chinese.invent("上海天气", rng) for _ in range(100)]
+    assert all(re.fullmatch("[一-龥]+", one) for one in made), "no kana, no Japanese phrases"
     assert words.invent("a b", np.random.default_rng(5)) == words.invent(
         "a b", np.random.default_rng(5)
     )

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from tfx_transformer.text.scripts import KANA
+
 # Kind of letters or digits -> its characters, and the first and last one that is drawn.
 _KINDS = {
     "digit": ("0-9", "09"),
@@ -23,6 +25,7 @@ _KINDS = {
     "thai": ("ก-๎", "กฮ"),
 }
 _RUN = re.compile("|".join(f"(?P<{kind}>[{letters}]+)" for kind, (letters, _) in _KINDS.items()))
+_JAPANESE = re.compile("[々一-鿿ぁ-ゖァ-ヺー]+")
 # A random number below the first keeps a run, one below the second replaces it by a real one, and
 # any other by drawn letters.
 _KEPT, _REAL = 0.2, 0.4
@@ -31,6 +34,21 @@ _SHORTER, _LONGER = 0.15, 0.15
 _LONGEST_RUN = 12
 # A run in so many texts or more joins words, such as "with" and の: it stays where it is.
 _JOINS = 3
+# Share of the Japanese texts that become a noun phrase of other words; the chances of one word, of
+# two, and so on; what is between two words, as often as it is drawn.
+_PHRASES, _COUNTS = 0.5, (0.25, 0.45, 0.25, 0.05)
+_BETWEEN = ("の",) * 8 + ("と", "と", "", "", "", "や", "な", "い", "で", "への", "からの", "との")
+# The kinds of letters in a Japanese word, with the fewest and the most letters of each; how often
+# such a word is drawn.
+_SHAPES = {
+    (("han", 1, 4),): 0.3,
+    (("katakana", 2, 7),): 0.25,
+    (("hiragana", 2, 5),): 0.2,
+    (("han", 1, 2), ("hiragana", 1, 3)): 0.15,
+    (("han", 1, 1), ("hiragana", 1, 2), ("han", 1, 2)): 0.05,
+    (("hiragana", 1, 1), ("han", 1, 2)): 0.05,
+}
+_LONG_VOWEL = 0.15
 
 
 class Words:
@@ -45,6 +63,7 @@ class Words:
         self.next: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
         several = sorted(set(texts))
         counts = Counter(run for text in several for run in {m[0] for m in _RUN.finditer(text)})
+        self.is_japanese = any(map(KANA.search, several))
         self.joining = {run for run, count in counts.items() if count >= _JOINS}
         for text in several:
             for found in _RUN.finditer(text):
@@ -62,7 +81,13 @@ class Words:
         drawn letters. In half of those runs the letters follow each other as in real texts, in the
         other half they are any of the script. Digits are replaced by digits. Sometimes a run is
         left out, or one more is added. Runs of many texts, such as "with", stay.
+
+        If real texts have kana, half of the texts in kana or kanji become Japanese noun phrases of
+        any shape, such as 犬の散歩. From these a model learns that の and hiragana may go on with a
+        text as well as end it.
         """
+        if self.is_japanese and _JAPANESE.fullmatch(text) and rng.random() < _PHRASES:
+            return self._phrase(rng)
         parts = [self._part(found, rng) for found in _split(text)]
         space = " " if " " in text or text.isascii() else ""
         runs = [index for index, part in enumerate(parts) if _RUN.match(part)]
@@ -75,6 +100,24 @@ class Words:
             kind = _kind(parts[runs[-1]])
             parts.insert(runs[-1] + 1, space + self._run(kind, 5, rng))
         return "".join(parts).strip() or text
+
+    def _phrase(self, rng: np.random.Generator) -> str:
+        """Return a Japanese noun phrase."""
+        made = self._word(rng)
+        for _ in range(rng.choice(len(_COUNTS), p=_COUNTS)):
+            made += _BETWEEN[rng.integers(len(_BETWEEN))] + self._word(rng)
+        return made
+
+    def _word(self, rng: np.random.Generator) -> str:
+        """Return a Japanese word, in one of four a real one."""
+        shapes = list(_SHAPES)
+        shape = shapes[rng.choice(len(shapes), p=list(_SHAPES.values()))]
+        real = self.runs[shape[0][0]]
+        if len(shape) == 1 and real and rng.random() < 0.25:
+            return _choice(real, rng)
+        drawn = (self._letters(kind, int(rng.integers(low, high + 1)), rng)
+                 for kind, low, high in shape)  # fmt: skip
+        return "".join(drawn)
 
     def _part(self, part: str, rng: np.random.Generator) -> str:
         kind = _kind(part)
@@ -93,12 +136,18 @@ class Words:
     def _run(self, kind: str, length: int, rng: np.random.Generator) -> str:
         """Return a run of about this many drawn letters."""
         length = int(np.clip(length + rng.integers(-2, 3), 1, _LONGEST_RUN))
+        return self._letters(kind, length, rng)
+
+    def _letters(self, kind: str, length: int, rng: np.random.Generator) -> str:
         first, last = map(ord, _KINDS[kind][1])
         follows, made = self.next[kind], ""
         as_real = bool(follows) and rng.random() < 0.5
         for _ in range(length):
             known = follows.get(made[-1:]) if as_real else None
-            made += _choice(known, rng) if known else chr(rng.integers(first, last + 1))
+            if kind == "katakana" and made and rng.random() < _LONG_VOWEL:
+                made += "ー"
+            else:
+                made += _choice(known, rng) if known else chr(rng.integers(first, last + 1))
         return made
 
 

@@ -24,7 +24,7 @@ from tfx_transformer.text.tools import Call, fits
 
 _TRIES = 5
 # Most rows and variants: some minutes of training on two cores.
-MOST_VARIED = 25_000
+MOST_VARIED = 40_000
 # Share of the new texts that have other words; the rest are texts of other rows.
 _INVENTED = 0.8
 # Shares of the variants that are put together from two wordings, of those with fewer words, and of
@@ -33,6 +33,9 @@ _SPLICED, _SHORTENED, _LENGTHENED = 0.5, 0.25, 0.4
 # The largest whole number that is drawn, and its digits: NumPy draws 64 bits.
 _MOST_DIGITS = 18
 _LARGEST = 10**_MOST_DIGITS - 1
+# Turns for each copy. In a turn, each row with a text gets a variant; the other rows do in one of
+# four turns. If rows of one kind only are there, they all do in one of two.
+_TURNS, _TURNS_OF_OTHERS, _TURNS_OF_ALL = 2, 4, 2
 
 
 class _Slot(NamedTuple):
@@ -59,7 +62,9 @@ class _Pool:
 def vary_tool_calls(
     examples: ToolCalls, copies: int, seed: int = 0, most: int = MOST_VARIED
 ) -> ToolCalls:
-    """Return the examples, followed by up to `copies` variants of each.
+    """Return the examples, followed by up to `copies` variants of each, or up to twice as many of
+    a row that shows a text without `enum` if other rows show none, and half as many of those: texts
+    are what a model copies least well.
 
     An argument is varied if the request has its value exactly once. The value of an `enum` may
     differ in case. It, or a boolean, may also be named by other words, which are found in pairs of
@@ -76,7 +81,7 @@ def vary_tool_calls(
     call is not valid.
 
     Args:
-        copies: most variants of each row; 0 adds none.
+        copies: most variants of each row, or on average; 0 adds none.
         seed: draws the values.
         most: rows and variants at which no more variants are added.
 
@@ -93,8 +98,8 @@ def vary_tool_calls(
     utterances, calls = list(examples.utterances), list(examples.calls)
     indices = list(range(len(calls)))
     known = set(utterances)
-    for _ in range(copies):
-        for index in range(len(slots)):
+    for turn in range(_TURNS * copies):
+        for index in maker.rows_of_turn(turn):
             for _ in range(_TRIES if len(calls) < most else 0):
                 text, call = maker.varied(index, rng)
                 if text and text not in known and not examples.tools.problem(call):
@@ -227,6 +232,7 @@ class _Maker:
         pieces = [one.pieces for one in self._named]
         self._wordings = Wordings(pieces, kinds)
         self._tools: dict[tuple[str, ...], set[str]] = {}
+        self._with_text = [index for index in range(len(slots)) if self._has_text(index)]
         for one, call in zip(pieces, examples.calls, strict=True):
             self._tools.setdefault(wording(one), set()).add(call.name)
 
@@ -238,6 +244,22 @@ class _Maker:
         shown = sorted(piece.name for piece in named.pieces if piece.name)
         plain = "".join(piece.text for piece in named.pieces if not piece.name)
         return call.name, *shown, is_unspaced(plain)
+
+    def rows_of_turn(self, turn: int) -> Sequence[int]:
+        """Return the indices of the rows that get a variant in a turn."""
+        every = range(len(self._named))
+        if len(self._with_text) in (0, len(every)):
+            return every if turn % _TURNS_OF_ALL == 0 else ()
+        return every if turn % _TURNS_OF_OTHERS == 0 else self._with_text
+
+    def _has_text(self, index: int) -> bool:
+        """Return True if a request shows a text that is not one of a few choices."""
+        call = self._examples.calls[index]
+        return any(
+            isinstance(piece.value, str) and "enum" not in _schema(self._examples, call, piece.name)
+            for piece in self._named[index].pieces
+            if piece.name
+        )
 
     def varied(self, index: int, rng: np.random.Generator) -> tuple[str, Call]:
         """Return a request and its call with other values, often in other words; "" for the request
