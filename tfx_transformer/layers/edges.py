@@ -155,6 +155,10 @@ def _turn(down, right):
 
 
 def _fill(x, size: int):
-    """(batch, height, width, channels) with zeros at the end of both sides, up to a size."""
+    """(batch, height, width, channels), 0 or more, with zeros at the end of both sides, up to a size.
+
+    The rectifier changes nothing: without it LiteRT's GPU delegates would make one operation of the
+    zeros and of the mean behind them, which does not count the zeros.
+    """
     more = size - x.shape[1]
-    return ops.pad(x, ((0, 0), (0, more), (0, more), (0, 0))) if more else x
+    return ops.relu(ops.pad(x, ((0, 0), (0, more), (0, more), (0, 0)))) if more else x
