@@ -115,7 +115,8 @@ def text_embedder(encoder_words, encoder_texts, tmp_path_factory) -> Exported:
 
 @pytest.fixture(scope="session")
 def image_classifier(tmp_path_factory) -> Exported:
-    """Of a convolutional tokenizer; its images are PNG files, two in a folder for each label."""
+    """Of a convolutional tokenizer and a linear part; its images are PNG files, two in a folder for
+    each label."""
     from tiny_models import CONVOLUTIONS, tiny_encoder
 
     import tfx_transformer as tfx
@@ -129,7 +130,7 @@ def image_classifier(tmp_path_factory) -> Exported:
             pixels = light * random.uniform(0, 256, (*random.integers(7, 30, 2), 3))
             files.append(folder / "images" / label / f"{number}.png")
             Image.fromarray(pixels.astype("uint8")).save(files[-1])
-    model = tiny_encoder(tfx.Classifier, num_classes=3, **WIDTHS, **CONVOLUTIONS)
+    model = tiny_encoder(tfx.Classifier, num_classes=3, **WIDTHS, **CONVOLUTIONS, linear_cells=3)
     path = folder / "pictures"
     tfx.save(path, model, labels=NAMES, example="bird.png")
     shown = np.stack([resized(file, CONVOLUTIONS["image_size"]) for file in files])

@@ -14,7 +14,7 @@ import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 from by_numpy import softmax
-from encoder_bundles import NAMES, ids_of, one_by_one
+from encoder_bundles import NAMES, ids_of, one_by_one, resized
 from PIL import Image
 from processes import RUN_PYZ, TRAINING, python
 from tflite_tables import tables
@@ -133,11 +133,14 @@ def test_images_run_together_as_by_keras(image_classifier, rows):
 
 
 def test_features_of_images_are_what_the_logits_are_computed_from(image_classifier):
+    """Those of the Transformer; the linear part has its own."""
     made = image_classifier
     features = by_litert(made.path).features(made.inputs)
     assert features.shape == (len(made.inputs), made.model.config.hidden_dim)
     kernel, bias = (np.asarray(weight) for weight in made.model.logits.weights)
-    np.testing.assert_allclose(features @ kernel + bias, made.outputs, rtol=1e-5, atol=1e-5)
+    shown = np.stack([resized(file, CONVOLUTIONS["image_size"]) for file in made.inputs])
+    logits = features @ kernel + bias + np.asarray(made.model.linear(shown))
+    np.testing.assert_allclose(logits, made.outputs, rtol=1e-4, atol=1e-4)
     by_keras = predictor(made.model, labels=NAMES).features(made.inputs)
     np.testing.assert_allclose(features, by_keras, rtol=1e-5, atol=1e-5)
     older = runtime.load(made.path)

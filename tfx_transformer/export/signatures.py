@@ -58,7 +58,7 @@ def encoder_signatures(
         float32 (rows, image_size, image_size, 3) -> output float32 (rows, width), logits or
         vectors; for a `Tagger` float32 (rows, length, tags), logits of each token.
     `features_1`, of an image classifier: images float32 (1, image_size, image_size, 3) -> output
-        float32 (1, width), the vector that the logits are computed from.
+        float32 (1, width), the vector that the Transformer's logits are computed from.
     """
     config = model.config
 

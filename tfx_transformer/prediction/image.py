@@ -25,7 +25,8 @@ class ImageEngine(Protocol):
         """Return the logits, float32 (images, classes), of float32 (images, size, size, 3)."""
 
     def run_features(self, images: np.ndarray) -> np.ndarray:
-        """Return the vectors that the logits are computed from, float32 (images, width)."""
+        """Return the vectors that the Transformer's logits are computed from, float32 (images,
+        width)."""
 
 
 class ImageClassifier(TablePredictor):
@@ -84,8 +85,8 @@ class ImageClassifier(TablePredictor):
         return found[0] if single else found
 
     def features(self, images: Sequence[Image]) -> np.ndarray:
-        """Return the vectors that the labels are computed from, float32 (images, width): the input
-        of a classifier of your own.
+        """Return the vectors from which the Transformer computes labels, float32 (images, width):
+        the input of a classifier of your own.
 
         Raises:
             InputError: a file is not an image, or the model's TFLite file gives no vectors.

@@ -385,7 +385,7 @@ class ImageClassifier {
     return classification(await this.#run('run_1', picture), this);
   }
 
-  /** The vector that the logits are computed from. */
+  /** The vector that the Transformer's logits are computed from. */
   features(picture) {
     return this.#run('features_1', picture);
   }
