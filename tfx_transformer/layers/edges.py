@@ -155,7 +155,7 @@ def _turn(down, right):
 
 
 def _fill(x, size: int):
-    """(batch, height, width, channels), 0 or more, with zeros at the end of both sides, up to a size.
+    """(batch, height, width, channels), of 0 or more, with zeros at the end of both sides.
 
     The rectifier changes nothing: without it LiteRT's GPU delegates would make one operation of the
     zeros and of the mean behind them, which does not count the zeros.

@@ -364,7 +364,7 @@ class PooledModel(EncoderModel):
             self.pooler_norm = new_norm(config.norm, config.norm_bias, **part)
 
     def features(self, inputs: Any, training: bool | None = None) -> Tensor:
-        """Return the vector that the logits are computed from, without those of a linear part, float
+        """Return the vector that the logits are computed from, but those of a linear part, float
         (batch, width)."""
         inputs = self.by_name(inputs)
         x, mask = self.encode(inputs, training=training)
