@@ -98,10 +98,10 @@ def _copies(trained: Path, recipe: str) -> dict[str, Path]:
     class Both(Conversion):
         """Also keeps the file with weights rounded to nearest."""
 
-        def _finished(self, quantize):
+        def finished(self, quantize):
             if quantize == "int4":
-                files.write(nearest, finish(self._converter_file(quantize).read_bytes()))
-            return super()._finished(quantize)
+                files.write(nearest, finish(self.converted(quantize).read_bytes()))
+            return super().finished(quantize)
 
     model, tokenizer = load(trained)
     inputs = read_inputs(model, tokenizer, _TRAINING[recipe]()[:ROWS])

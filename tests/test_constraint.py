@@ -117,6 +117,21 @@ def test_choices_are_whole_and_all_are_found(tokenizer):
     assert found == set(choices)
 
 
+def test_only_several_texts_are_first_written_without_the_form(tokenizer):
+    writes, counts = generator(tokenizer), []
+    usual = writes.engine.generate_ids
+
+    def generate_ids(source_ids, *options):
+        counts.append(len(source_ids))
+        return [row for ids in source_ids for row in usual([ids], *options)]
+
+    writes.engine.generate_ids = generate_ids
+    assert writes.generate("a", choices=("cat", "dog")) in ("cat", "dog")
+    assert counts == [1]
+    assert set(writes.generate(["a", "b"], choices=("cat", "dog"))) <= {"cat", "dog"}
+    assert counts == [1, 2, 1, 1]
+
+
 def test_who_never_ends_is_led_to_the_end(tokenizer):
     """Models that would write one token for ever: a letter, a blank, a bracket that opens."""
     for wish in ("a", " ", "[", "{", '"', "\\", "1"):

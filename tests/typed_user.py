@@ -260,7 +260,7 @@ def call(table: str) -> float:
     rows: tfx.data.ToolCalls = tfx.data.read_tool_calls(table, tools, group="wording")
     training, held_out = tfx.data.split_tool_calls(rows, 0.2)
     varied = tfx.data.vary_tool_calls(training, 9, seed=1)
-    words = tfx.data.texts_without_values(training) + varied.written()
+    words = tfx.data.texts_without_values(training)
     tokenizer = tfx.Tokenizer.train(words, 700, tfx.ROLE_TOKENS, tfx.CALL_PATTERN)
     tokenizer.tools = tools
     template = tfx.ChatTemplate.of(tokenizer)

@@ -63,11 +63,6 @@ class ToolCalls(Examples):
         """All requests."""
         return self.utterances
 
-    def written(self) -> list[str]:
-        """All requests, and the calls as templates without tools write them: texts to train a
-        tokenizer on."""
-        return [*self.utterances, *(call.tagged() for call in self.calls)]
-
     def conversations(self) -> Conversations:
         """The requests and calls as conversations to train on."""
         messages = [

@@ -207,17 +207,17 @@ class Conversion:
             if kind is None:
                 self.converter.wait()
                 for quantize, file in self.files.items():
-                    _check_operations(self._converter_file(quantize))
-                    files.write(file, self._finished(quantize))
+                    _check_operations(self.converted(quantize))
+                    files.write(file, self.finished(quantize))
         finally:
             self._folder.cleanup()
 
-    def _finished(self, quantize: str | None) -> bytes:
-        """Return a converted file as it is written."""
-        content = self._converter_file(quantize).read_bytes()
+    def finished(self, quantize: str | None) -> bytes:
+        """Return the file of a number format as it is written; a subclass may add to it."""
+        content = self.converted(quantize).read_bytes()
         if quantize != "int4":
             return finish(content, keep_floats if quantize == "full_int8" else None)
-        plain = compact.unpack(self._converter_file(None).read_bytes())
+        plain = compact.unpack(self.converted(None).read_bytes())
 
         def round_weights(file: Any) -> None:
             self.choice = four_bit_file.round_weights(file, plain, self.model, self.inputs)
@@ -232,11 +232,11 @@ class Conversion:
         with _shared_tables(self.model):
             saved_model_file.write_functions(self.model, self.table, self._folder.name)
 
-    def _converter_file(self, quantize: str | None) -> Path:
-        """Return the path of the converter's file."""
+    def converted(self, quantize: str | None) -> Path:
+        """Return the path of the converter's file, before `finished`."""
         return Path(self._folder.name, f"{quantize or 'float32'}.tflite")
 
-    def _converted(self) -> set[str | None]:
+    def _variants(self) -> set[str | None]:
         """Return the variants that the converter writes: with "int4" also float32, whose weights
         are rounded."""
         return {*self.files, *([None] if "int4" in self.files else [])}
@@ -245,7 +245,7 @@ class Conversion:
         request: dict[str, Any] = {
             "saved_model": self._folder.name,
             "names": list(self.table),
-            "files": {q or "float32": str(self._converter_file(q)) for q in self._converted()},
+            "files": {q or "float32": str(self.converted(q)) for q in self._variants()},
         }
         if self.images is not None:
             request["calibration"] = str(Path(self._folder.name, "calibration.npy"))

@@ -212,7 +212,8 @@ class TextGenerator(TablePredictor):
             batch_size = _BATCH if choices.temperature else max(len(given), 1)
         results = [Answer("")] * len(given)
         places = list(range(len(given)))
-        if form is not None and not stream and choices.logprobs is None and not choices.temperature:
+        is_plain = not stream and choices.logprobs is None and not choices.temperature
+        if form is not None and is_plain and len(given) > 1:
             results, places = self._answer_freely(given, prompts, choices, form)
         by_length = sorted(places, key=lambda i: len(prompts[i]))
         for start in range(0, len(by_length), batch_size):

@@ -82,6 +82,7 @@ def _loss_figure(epochs: Sequence[Mapping[str, float]], best: int | None = None)
     axes.set_xlabel(say("epoch"))
     axes.set_ylabel(say("loss"))
     axes.grid(axis="y")
+    axes.ticklabel_format(axis="y", useOffset=False)
     axes.set_xlim(first - 0.5, last + (0.02 * (last - first) or 0.5))
     axes.xaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
     for (name, (numbers, losses)), color in zip(curves.items(), COLORS, strict=False):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 
@@ -122,14 +123,12 @@ def scatter_chart(
 def _grid(columns: Sequence[float], rows: Sequence[float], to_x, to_y, across: str) -> Html:
     low, high = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
     marks = []
-    for value in rows:
+    for value, label in zip(rows, _labels(rows), strict=True):
         y = to_y(value)
         marks.append(tag("path", d=f"M{_LEFT} {_text(y)}H{high}", class_="grid"))
-        marks.append(tag("text", _spoken(value), x=_LEFT - 6, y=_text(y + 4), text_anchor="end"))
-    for value in columns:
-        marks.append(
-            tag("text", _spoken(value), x=_text(to_x(value)), y=low + 17, text_anchor="middle")
-        )
+        marks.append(tag("text", label, x=_LEFT - 6, y=_text(y + 4), text_anchor="end"))
+    for value, label in zip(columns, _labels(columns), strict=True):
+        marks.append(tag("text", label, x=_text(to_x(value)), y=low + 17, text_anchor="middle"))
     middle = (_LEFT + high) / 2
     marks.append(
         tag("text", across, x=_text(middle), y=_HEIGHT - 5, text_anchor="middle", class_="axis")
@@ -164,6 +163,14 @@ def _ticks(values: Sequence[float], whole: bool = False) -> list[float]:
     if whole:  # the axis begins at the first epoch
         return [low, *(step * n for n in range(first + 1, last + 1) if step * n > low)]
     return [round(step * n, 12) for n in range(first, last + 1)]
+
+
+def _labels(ticks: Sequence[float]) -> list[str]:
+    """Return the texts of ticks, with as many decimals as tell them apart."""
+    step = min((b - a for a, b in itertools.pairwise(ticks)), default=1.0)
+    # A step is 1, 2 or 5 times a power of ten, so its first digit is its last.
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+    return [f"{value:,.{decimals}f}" for value in ticks]
 
 
 def _scale(low: float, high: float, start: float, end: float):
