@@ -126,8 +126,8 @@ def main(
         temperature: Divisor of the cosines in the contrastive loss; it is not used with scores.
         hard_negatives: Compare each first text also with one of the nearest second texts that do
             not belong to it, mined after each epoch; for pairs without scores.
-        negative_margin: A second text is not a hard negative if its cosine is above this share of
-            that of the pair, since it may mean the same; above 0, at most 1.
+        negative_margin: Share of the cosine of a pair, above 0, at most 1. A second text with a
+            higher cosine may mean the same, so it is not a hard negative.
         patience: Epochs without a better score after which training ends.
         minutes: Longest training time in minutes; 0: no limit.
         save_minutes: Minutes between two checkpoints within an epoch.

@@ -101,7 +101,7 @@ class Columns(ScoredColumns):
     Attributes:
         first (NAME): Column of one text of each pair. [sentence1]
         second (NAME): Column of the other text. [sentence2]
-        score (NAME): Column of how similar people say the two are.
+        score (NAME): Column of people's scores of their similarity.
     """
 
     first: str | None = None

@@ -47,8 +47,8 @@ def predict(
         save (OUT): Table to write: .csv, .tsv, .jsonl, .xlsx or .parquet; .csv.gz is compressed.
         column (NAME): Column of the texts or images; several are separated by commas.
             [as in training]
-        unsure (X): Leave a label empty, and a span out, below this probability, from 0 to 1; auto:
-            below a threshold for each label, at or above which 95 % of held-out rows were right.
+        unsure (X): Probability, from 0 to 1, below which a label stays empty and a span is left
+            out; auto: each label has a threshold, from which on 95 % of held-out rows were right.
         batch_size: Rows answered together.
         variant: TFLite file to run. [the first in the bundle]
         overwrite: Replace OUT.

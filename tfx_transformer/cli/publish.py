@@ -31,7 +31,7 @@ def publish(
     Args:
         bundle: Folder of a bundle, such as saved_models/topics.
         target: Repository, such as hf://owner/name; it is made if it does not exist.
-        private: Make a new repository private. [public, as by hf upload]
+        private: Make a new repository private. [public]
         license (ID): Licence for the model card, such as apache-2.0 or cc-by-4.0.
         message: Message of the commit. [Publish NAME]
         dry_run: List what would be published, and send nothing.

@@ -51,7 +51,7 @@ def index(
         append: Keep the rows of other tables that the index has.
         row_prompt (NAME): Prompt of the embedder to put before each text. [document, if it has
             that]
-        width: Numbers of each vector, of those that the embedder was trained for. [all]
+        width: Width of the vectors, one that the embedder was trained for. [the full width]
         dtype: Number format of the stored vectors.
         skip_bad_rows: Skip rows that cannot be used, and list them in the folder.
         variant: TFLite file to run. [the first in the bundle]
@@ -145,7 +145,7 @@ def search(
         texts (TEXT): Texts to find rows for.
         count: Nearest rows to show.
         prompt (NAME): Prompt of the embedder to put before TEXT. [query, if it has that]
-        exact: Compare all rows, even if the index has a graph, which may miss one.
+        exact: Compare all rows; the graph of a large index may miss one.
         bundle: Bundle of the embedder. [where it was when the index was made]
         as_text: Read TEXT as a text, even if it looks like the name of a file.
     """

@@ -57,7 +57,7 @@ def embed(
         as_text: Read TEXT as a text, even if it looks like the name of a file.
         save (FILE): File to write the vectors to: .npy or .csv.
         prompt (NAME): Prompt of the embedder to put before each text.
-        width: Numbers of each vector, of those that the embedder was trained for. [all]
+        width: Width of the vectors, one that the embedder was trained for. [the full width]
         engine: Program that runs the model.
         variant: TFLite file to run. [the first in the bundle]
         reading: How to read the table of --csv, where that cannot be detected.
@@ -106,11 +106,10 @@ def similar(
         column (NAME): Column of the texts to search.
         as_text: Read TEXT as a text, even if it looks like the name of a file.
         prompt (NAME): Prompt of the embedder to put before TEXT, or before both texts of scored
-            pairs. [query before TEXT of a search and before first texts, document before second
-            texts, if it has them]
+            pairs. [query; document before second texts; none if the embedder has no prompts]
         row_prompt (NAME): Prompt to put before each row that is searched. [document, if it has
             that]
-        width: Numbers of each vector, of those that the embedder was trained for. [all]
+        width: Width of the vectors, one that the embedder was trained for. [the full width]
         count: Nearest rows to show.
         first (COLUMN): Column of one text of each pair.
         second (COLUMN): Column of the other text.

@@ -336,7 +336,7 @@ def _check_counts(**counts: int | None) -> None:
 
 
 VECTORS = Kinds(
-    "Show words, documents, images, states or weights as vectors, or attention: with pictures.",
+    "Show words, documents, images, states, weights or attention, with pictures.",
     {
         "words": words,
         "documents": documents,

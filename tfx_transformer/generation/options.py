@@ -43,7 +43,7 @@ class GenerationOptions:
     Attributes:
         max_new_tokens: Most tokens to write. Default: as many as the model can.
         beams: Hypotheses of beam search; 1: no search.
-        length_penalty: Exponent of the length that a beam's score is divided by (Wu et al. 2016,
+        length_penalty: The score of a beam is divided by its length to this power (Wu et al. 2016,
             equation 14, with lp = length^a); 0 favours short texts.
         temperature: 0 takes the most probable token; above 0, tokens are drawn from
             softmax(logits / temperature). Default: 1 if top-k or top-p is given, else 0.
@@ -52,11 +52,11 @@ class GenerationOptions:
             2020); 1: all.
         repetition_penalty: Makes tokens already written less probable: divides their logits, or
             multiplies them if negative (Keskar et al. 2019, 4.1); 1: none.
-        seed: Start of the draws; the same seed draws the same tokens in every engine. Greedy
+        seed: Seed of the draws; the same one draws the same tokens in every engine. Greedy
             decoding and beam search draw nothing.
-        stop: Text before which an answer ends, or several of them.
-        schema (FILE.json): JSON Schema that answers follow; in Python also the schema itself. It
-            is kept as JSON.
+        stop: Text before which an answer ends; repeat it for several.
+        schema (FILE.json): JSON Schema that answers follow; in Python also the schema itself.
+            The attribute is JSON.
         regex (REGEX): Regular expression that answers match as a whole.
         choices: Text that an answer may be; repeat it for each choice.
         free: Let a model that calls tools write other texts too.
