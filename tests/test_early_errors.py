@@ -129,7 +129,23 @@ VERBS = [
     (["generate", "writer", "--csv=late.csv", "--column=text"], "Fix the row.\n"),
     (["tokens", "--csv=ragged.csv"], "or pass --skip-bad-rows"),
     (["tokens", "--csv=unclear.csv"], "--table-encoding cp932"),
+    (["plan", "--base=pictures"], "a model of images cannot be planned"),
+    (["plan", "--base=vit"], "of images cannot be planned"),
+    (["plan", "--base=t5"], "of the task 'seq2seq' cannot be planned"),
 ]
+CHECKPOINTS = {
+    "vit": {
+        "model_type": "vit", "architectures": ["ViTForImageClassification"], "hidden_size": 24,
+        "num_hidden_layers": 1, "num_attention_heads": 3, "intermediate_size": 32,
+        "image_size": 32, "patch_size": 8, "num_channels": 3, "hidden_act": "gelu",
+        "layer_norm_eps": 1e-12,
+    },
+    "t5": {
+        "model_type": "t5", "architectures": ["T5ForConditionalGeneration"], "vocab_size": 300,
+        "d_model": 24, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 3,
+        "relative_attention_num_buckets": 8, "feed_forward_proj": "relu",
+    },
+}  # fmt: skip
 # Of a recipe that trains a model further.
 NO_NEW_MODEL = ("size", "nothing dropped")
 TOOLS = [{"type": "function", "function": {"name": "stop", "parameters": {"type": "object"}}}]
@@ -183,6 +199,9 @@ def ended(tmp_path_factory):
     for name, values in BUNDLES.items():
         (folder / name).mkdir()
         (folder / name / "config.json").write_text(json.dumps(values | {"format": 1}), "utf-8")
+    for name, values in CHECKPOINTS.items():
+        (folder / name).mkdir()
+        (folder / name / "config.json").write_text(json.dumps(values), "utf-8")
     (folder / "saved_models" / "there").mkdir(parents=True)
     step = folder / "runs" / "halted" / "checkpoints" / "step_7"
     step.mkdir(parents=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -257,26 +258,31 @@ def read_architecture(base: str) -> tuple[str, TransformerConfig]:
 def _read(folder: Path, base: str) -> tuple[str, TransformerConfig]:
     from tfx_transformer import bundle
     from tfx_transformer.models.pretrained import Source, is_checkpoint, labels_of
-    from tfx_transformer.models.saving import TASKS
 
-    if is_checkpoint(folder):
-        source = Source.read(folder)
-        task, fields = source.own, source.family.read(source.config, source.own)
-        if TASKS[task].has_classes:
-            fields["num_classes"] = len(labels_of(source.config, folder))
-        if not TASKS[task].scores_tokens:
-            fields["tie_embeddings"] = True
-        config = TransformerConfig(**fields)
-    else:
+    if not is_checkpoint(folder):
         values = bundle.read_config(folder)
-        task, config = values.get("task"), TransformerConfig.from_dict(values["architecture"])
-    if task not in _TASKS or config.image_size:
-        what = "of images" if config.image_size else f"of the task {task!r}"
+        _check_planned(base, values.get("task"), values["architecture"])
+        return values["task"], TransformerConfig.from_dict(values["architecture"])
+    source = Source.read(folder)
+    task, fields = source.own, source.family.read(source.config, source.own)
+    _check_planned(base, task, fields)
+    from tfx_transformer.models.saving import TASKS  # starts TensorFlow
+
+    if TASKS[task].has_classes:
+        fields["num_classes"] = len(labels_of(source.config, folder))
+    if not TASKS[task].scores_tokens:
+        fields["tie_embeddings"] = True
+    return task, TransformerConfig(**fields)
+
+
+def _check_planned(base: str, task: Any, fields: Mapping[str, Any]) -> None:
+    """Raise if a model cannot be planned; `fields`: of its architecture."""
+    if task not in _TASKS or fields.get("image_size"):
+        what = "of images" if fields.get("image_size") else f"of the task {task!r}"
         raise InputError(
             f"{base}: a model {what} cannot be planned.\n"
             "  Give a decoder-only or an encoder-only model of texts."
         )
-    return task, config
 
 
 def _sizes(task: str, config: TransformerConfig, training: planning.Training) -> planning.Sizes:
