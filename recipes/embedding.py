@@ -227,7 +227,7 @@ def main(
 
     total_steps = epochs * len(batches)
     texts = 3 if hard_negatives else 2
-    run.show_cost(model, texts * batch_size * length, total_steps, batches)
+    run.show_cost(model, texts * batch_size, length, total_steps, batches)
     optimizer = tfx.training.adamw(
         learning_rate,
         warmup_steps=warmup_steps,

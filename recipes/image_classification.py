@@ -174,7 +174,7 @@ def main(
     checks = tfx.data.labelled_images(held_out, labels, **options, shuffle=False)
 
     total_steps = epochs * len(batches)
-    run.show_cost(model, batch_size * config.max_sequence_length, total_steps)
+    run.show_cost(model, batch_size, config.max_sequence_length, total_steps)
     optimizer = tfx.training.adamw(
         learning_rate,
         warmup_steps=warmup_steps,

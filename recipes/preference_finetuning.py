@@ -177,7 +177,9 @@ def main(
 
     total_steps = epochs * len(batches)
     rows_of_example = objective.rows_of_example
-    run.show_cost(model, rows_of_example * batch_size * length, total_steps)
+    run.show_cost(
+        model, rows_of_example * batch_size, length, total_steps, None if rehearse else batches
+    )
     optimizer = tfx.training.adamw(learning_rate, warmup_steps, "cosine", total_steps)
     tfx.training.accumulate(model, accumulate)
     model.remat = remat

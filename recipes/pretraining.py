@@ -163,7 +163,7 @@ def main(
     blocks = {"length": length, "batch_size": batch_size}
     run.show_data(tfx.data.describe_corpora(train, held_out, **blocks), train, held_out)
     run.tokens_per_epoch = validate_every * batch_size * length
-    run.show_cost(model, batch_size * length, steps)
+    run.show_cost(model, batch_size, length, steps)
 
     batches = goal.batches(train, text_tokenizer, **blocks, seed=seed)
     checks = goal.batches(held_out, text_tokenizer, **blocks, shuffle=False)

@@ -201,7 +201,7 @@ def main(
     checks = tfx.data.tagged_texts(held_out, tokenizer, labels, **options, shuffle=False)
 
     total_steps = settings["epochs"] * len(batches)
-    run.show_cost(model, batch_size * length, total_steps, batches)
+    run.show_cost(model, batch_size, length, total_steps, batches)
     optimizer = tfx.training.adamw(
         settings["learning_rate"],
         warmup_steps=total_steps // 10,

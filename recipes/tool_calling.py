@@ -178,7 +178,7 @@ def main(
     checks = tfx.data.instructions(held_out.conversations(), template, **options, shuffle=False)
 
     total_steps = epochs * len(batches)
-    run.show_cost(model, batch_size * length, total_steps)
+    run.show_cost(model, batch_size, length, total_steps, None if pack else batches)
     optimizer = tfx.training.adamw(learning_rate, warmup_steps, "cosine", total_steps)
     tfx.training.accumulate(model, accumulate)
     model.remat = remat

@@ -8,6 +8,7 @@ import pytest
 from tiny_models import CONVOLUTIONS, tiny_causal, tiny_encoder, tiny_model
 
 from tfx_transformer import training
+from tfx_transformer.data.batches import Batches, BatchPlan
 from tfx_transformer.models.encoders import Classifier, MaskedLM
 from tfx_transformer.models.lora import add_adapters
 from tfx_transformer.training import estimate
@@ -145,6 +146,23 @@ def test_a_run_that_needs_more_memory_than_there_is_is_warned_of(monkeypatch):
     assert estimate.warn_of_memory(1e18) == []
 
 
+@pytest.mark.parametrize(
+    ("lengths", "rows"), [([[3], [7]], 2), ([[3], [7]], 4), ([[3, 5], [7, 2]], 4)]
+)
+def test_a_run_counts_the_texts_that_it_has(fast, lengths, rows, tmp_path, monkeypatch):
+    """Texts of 3 and 7 tokens, padded to 8 of 19, in rows that each text has once or twice."""
+    monkeypatch.chdir(tmp_path)
+    plan = BatchPlan(lengths, batch_size=2)
+    batches = Batches(plan, lambda indices: None, lambda *place: None, lambda index: [index], [])
+    run = training.Run("short", {"name": "short", "batch_size": 2})
+    run.show_cost(tiny_causal(), rows, 19, 70, batches)
+    cost = json.loads((run.folder / "cost.json").read_text())
+    each = 4 * (2 * (INSIDE + 3 * 6 * 8) + 3 * VOCABULARY)
+    assert cost["memory"] == 16 * CAUSAL + 8 * rows * each
+    tokens = {2: 10, 4: 20}[rows] if len(lengths[0]) == 1 else 17
+    assert cost["seconds"] == pytest.approx(6 * CAUSAL * 70 * tokens / 350 + 70 * CAUSAL / 200)
+
+
 @pytest.mark.parametrize("name", ["wide", "whole"])
 def test_a_run_says_before_it_starts_that_it_does_not_fit(
     fast, name, tmp_path, monkeypatch, capsys
@@ -156,7 +174,7 @@ def test_a_run_says_before_it_starts_that_it_does_not_fit(
     needed = 16 * CAUSAL + 4 * 19 * ACTIVATIONS
     have = needed - 1 if name == "wide" else needed
     monkeypatch.setattr(estimate, "machine_memory", lambda: have)
-    run.show_cost(model, 4 * 19, steps=3)
+    run.show_cost(model, 4, 19, steps=3)
     output = capsys.readouterr().out
     assert ("warning" in output) == (name == "wide")
     assert ("Choose a larger --accumulate" in output) == (name == "wide")

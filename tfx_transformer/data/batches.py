@@ -36,10 +36,17 @@ class BatchPlan:
         batch_size: examples per batch; the last one may be smaller.
         shuffle: False keeps the order of the examples, and batches hold neighbours.
         seed: of the permutations.
+        mixed: batches hold examples of any length; pools are not sorted.
     """
 
     def __init__(
-        self, lengths: Any, batch_size: int, *, shuffle: bool = True, seed: int = 0
+        self,
+        lengths: Any,
+        batch_size: int,
+        *,
+        shuffle: bool = True,
+        seed: int = 0,
+        mixed: bool = False,
     ) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}.\n  Expected 1 or more.")
@@ -47,6 +54,7 @@ class BatchPlan:
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.seed = seed
+        self.mixed = mixed
 
     def __len__(self) -> int:
         return -(-len(self.lengths) // self.batch_size)
@@ -61,8 +69,9 @@ class BatchPlan:
         batches = []
         for start in range(0, count, _POOL * size):
             pool = permutation[start : start + _POOL * size]
-            # The last column is the first key: the target, whose logits cost most to pad.
-            pool = pool[np.lexsort(self.lengths[pool].T)]
+            if not self.mixed:
+                # The last column is the first key: the target, whose logits cost most to pad.
+                pool = pool[np.lexsort(self.lengths[pool].T)]
             batches += [pool[i : i + size] for i in range(0, len(pool), size)]
         return [batches[i] for i in random.permutation(len(batches))]
 
@@ -97,13 +106,17 @@ def pad(rows: Sequence[Sequence[int]], padding_id: int, most: int | None = None)
         most: an upper limit of the rounded length; a longer row is not cut. None: no limit.
     """
     longest = max(map(len, rows))
-    length = -(-longest // _LENGTH_STEP) * _LENGTH_STEP
+    length = _rounded_up(longest)
     if most is not None:
         length = max(longest, min(length, most))
     table = np.full((len(rows), length), padding_id, "int32")
     for row, ids in zip(table, rows, strict=True):
         row[: len(ids)] = ids
     return table
+
+
+def _rounded_up(length: int) -> int:
+    return -(-length // _LENGTH_STEP) * _LENGTH_STEP
 
 
 class FirstBatches(BatchPlan):
@@ -195,6 +208,10 @@ class Batches:
         plan = self.plan
         batches = -(-len(plan.lengths) // plan.batch_size)
         return round(int(plan.lengths.sum()) * len(plan) / batches) if batches else 0
+
+    def longest(self) -> int:
+        """Return the length of the longest text, padding included."""
+        return _rounded_up(int(self.plan.lengths.max()))
 
     def examples(self, step: int) -> np.ndarray:
         """Return the plan's numbers of the examples in batch `step`, counted over all epochs from

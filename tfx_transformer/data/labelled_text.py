@@ -237,8 +237,7 @@ def text_batches(
         raise InputError(f"token_dropout is {token_dropout}.\n  Expected from 0 to below 1.")
     ids = mapped(lambda row: frame(tokenizer, row, max_length), texts)
     frame_ids = {tokenizer.start_id, tokenizer.end_id}
-    lengths = np.ones(len(ids), int) if mixed else sizes(ids)
-    plan = FreshPlan(lengths, batch_size, shuffle=shuffle, seed=seed)
+    plan = FreshPlan(sizes(ids), batch_size, shuffle=shuffle, seed=seed, mixed=mixed)
     dropped = token_dropout if shuffle else 0.0
 
     def row(number):

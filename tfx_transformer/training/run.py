@@ -306,25 +306,32 @@ class Run:
         return compare_texts(old, new, references)
 
     def show_cost(
-        self, model: keras.Model, batch_tokens: int, steps: int, batches: Batches = None
+        self,
+        model: keras.Model,
+        rows: int,
+        length: int,
+        steps: int,
+        batches: Batches | None = None,
     ) -> None:
         """Print the plan of the training: the parameters, the estimated memory and time, see
         `estimate`, and a base that may help, see `advise_base`.
 
         Args:
             model: a built model.
-            batch_tokens: tokens of the largest batch.
+            rows: texts of a batch.
+            length: tokens of the longest text that is possible.
             steps: steps of the whole training.
             batches: the batches, if their lengths differ: their tokens are counted.
         """
-        tokens = batch_tokens * steps
+        tokens = rows * length * steps
         if batches is not None:
-            tokens = batches.tokens() * steps / len(batches)
+            length = min(length, batches.longest())
+            plan = batches.plan
+            per_length = rows / plan.batch_size / plan.lengths.shape[1]
+            tokens = per_length * batches.tokens() * steps / len(plan)
         parts = self.settings.get("accumulate")
-        rows = self.settings.get("batch_size") or 1
-        length = min(batch_tokens // rows, model.config.max_sequence_length)
         remat = bool(self.settings.get("remat"))
-        cost = estimate(model, batch_tokens, tokens, steps, parts or 1, length, remat)
+        cost = estimate(model, rows * length, tokens, steps, parts or 1, length, remat)
         classes = model.config.num_classes or 1
         advice = advise_base(self.settings, self._recipe, self.facts, classes)
         warning = warn_of_memory(cost.memory, in_parts=parts is not None)
