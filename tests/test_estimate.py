@@ -24,11 +24,14 @@ CAUSAL = VOCABULARY * WIDTH + 2 * BLOCK + 2 * WIDTH
 INSIDE = 12 * WIDTH + 3 * INNER
 REMEMBERED = INSIDE + 3 * 6 * 19
 ACTIVATIONS = 4 * (2 * REMEMBERED + 3 * VOCABULARY)
+# Operations for each token and token of its text: 4 forwards and 8 backwards for each feature.
+COMPARED = 12 * 2 * WIDTH
+RATE = 1000 * 0.8 * WIDTH / (WIDTH + 120)
 
 
 @pytest.fixture
 def fast(monkeypatch):
-    """A machine that multiplies matrices at 1000 operations a second, and trains at 350; it adds
+    """A machine that multiplies matrices at 1000 operations a second, and trains at `RATE`; it adds
     4800 numbers a second, and updates 200."""
     monkeypatch.setattr(estimate, "operations_per_second", lambda: 1000.0)
     monkeypatch.setattr(estimate, "_sums_per_second", lambda: 4800.0)
@@ -41,7 +44,8 @@ def test_a_decoder_by_hand(fast, dropout):
     # Weights, gradients and two moments, 4 bytes each. Dropout changes 8 vectors, and the scores.
     each = ACTIVATIONS + 4 * 2 * (8 * WIDTH + 6 * 19) * (dropout > 0)
     assert cost.memory == 4 * 4 * CAUSAL + 10 * each
-    assert cost.seconds == pytest.approx(6 * CAUSAL * 700 / 350 + 70 * CAUSAL / 200)
+    multiplied = (6 * CAUSAL + 19 * COMPARED) * 700
+    assert cost.seconds == pytest.approx(multiplied / RATE + 70 * CAUSAL / 200)
     cost = estimate.estimate(tiny_causal(dropout=dropout), 10, tokens=700, steps=70, parts=5)
     assert cost.memory == 5 * 4 * CAUSAL + 2 * each, "the gradient of a part, and the sum"
     cost = estimate.estimate(tiny_causal(dropout=dropout), 10, tokens=700, steps=70, length=5)
@@ -53,7 +57,8 @@ def test_rematerialisation_keeps_the_inputs_of_blocks_and_the_inside_of_one(fast
     cost = estimate.estimate(tiny_causal(), 10, tokens=700, steps=0, remat=True)
     kept = 2 * WIDTH + REMEMBERED + 3 * VOCABULARY
     assert cost.memory == 4 * 4 * CAUSAL + 10 * 4 * kept
-    assert cost.seconds == pytest.approx(8 * CAUSAL * 700 / 350)
+    compared = 19 * COMPARED * 16 / 12
+    assert cost.seconds == pytest.approx((8 * CAUSAL + compared) * 700 / RATE)
 
 
 def test_an_encoder_decoder_has_two_stacks(fast):
@@ -70,7 +75,9 @@ def test_what_an_encoder_looks_up_is_updated_only(fast):
     model = tiny_encoder(Classifier, num_classes=5, ngram_buckets=97)
     cost = estimate.estimate(model, batch_tokens=7, tokens=70, steps=10)
     multiplied = cost.trained - (VOCABULARY + 97) * WIDTH
-    multiplying, updating = 6 * multiplied * 70 / 350, 10 * cost.trained / 200
+    # 70 tokens in 10 batches of 7 fill the 19 places of a text.
+    multiplying = (6 * multiplied + 19 * COMPARED) * 70 / RATE
+    updating = 10 * cost.trained / 200
     assert cost.seconds == pytest.approx(multiplying + updating)
     model.compile(consistency=1.0)
     twice = estimate.estimate(model, batch_tokens=7, tokens=70, steps=10)
@@ -81,7 +88,8 @@ def test_what_an_encoder_looks_up_is_updated_only(fast):
 def test_a_masked_model_reads_out_by_its_embedding(fast):
     model = tiny_encoder(MaskedLM, ngram_buckets=97)
     cost = estimate.estimate(model, batch_tokens=7, tokens=70, steps=0)
-    assert cost.seconds == pytest.approx(6 * (cost.trained - 97 * WIDTH) * 70 / 350)
+    each = 6 * (cost.trained - 97 * WIDTH) + 19 * COMPARED
+    assert cost.seconds == pytest.approx(each * 70 / RATE)
 
 
 def test_convolutions_multiply_at_every_pixel(fast):
@@ -91,7 +99,8 @@ def test_convolutions_multiply_at_every_pixel(fast):
     first, second = 3 * 3 * 3 * 64, 3 * 3 * 64 * WIDTH
     elsewhere = cost.trained - first - second
     multiplied = 9 * elsewhere + 11**2 * first + 6**2 * second
-    assert cost.seconds == pytest.approx(6 * multiplied * images / 350)
+    compared = 9 * 9 * COMPARED
+    assert cost.seconds == pytest.approx((6 * multiplied + compared) * images / RATE)
     maps = 3 * (11**2 * 64 + 6**2 * WIDTH)
     remembered = INSIDE + 3 * 6 * 9
     assert cost.memory == 16 * cost.trained + 4 * images * (9 * 2 * remembered + maps)
@@ -107,7 +116,7 @@ def test_what_is_frozen_costs_less(fast, base_dtype, kernel_bytes):
     assert (cost.trained, cost.frozen) == (adapters, CAUSAL)
     frozen_bytes = kernel_bytes * kernels + 4 * (CAUSAL - kernels)
     assert cost.memory == 16 * adapters + frozen_bytes + 5 * ACTIVATIONS
-    multiplying = (6 * adapters + 4 * CAUSAL) * 70 / 350
+    multiplying = (6 * adapters + 4 * CAUSAL + 19 * COMPARED) * 70 / RATE
     assert cost.seconds == pytest.approx(multiplying + 14 * adapters / 200)
 
 
@@ -160,7 +169,8 @@ def test_a_run_counts_the_texts_that_it_has(fast, lengths, rows, tmp_path, monke
     each = 4 * (2 * (INSIDE + 3 * 6 * 8) + 3 * VOCABULARY)
     assert cost["memory"] == 16 * CAUSAL + 8 * rows * each
     tokens = {2: 10, 4: 20}[rows] if len(lengths[0]) == 1 else 17
-    assert cost["seconds"] == pytest.approx(6 * CAUSAL * 70 * tokens / 350 + 70 * CAUSAL / 200)
+    operations = 6 * CAUSAL + COMPARED * tokens / rows  # texts of this mean length
+    assert cost["seconds"] == pytest.approx(operations * 70 * tokens / RATE + 70 * CAUSAL / 200)
 
 
 @pytest.mark.parametrize("name", ["wide", "whole"])

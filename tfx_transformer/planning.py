@@ -27,10 +27,21 @@ Precision = Literal["float32", "bfloat16", "mixed_bfloat16"]
 BaseDtype = Literal["float32", "bfloat16", "int8", "nf4"]
 
 
-# Share of the speed of its matrix products that a training reaches. On a CPU: chosen from measured
-# steps of three models, see docs/scale.md. On accelerators, where nothing was measured: large
-# trainings report 21 to 46 % (Chowdhery et al. 2022, table 3).
-CPU_UTILISATION, UTILISATION = 0.6, 0.4
+# Share of the speed of its matrix products that a training reaches on accelerators, where nothing
+# was measured: large trainings report 21 to 46 % (Chowdhery et al. 2022, table 3).
+UTILISATION = 0.4
+
+
+def cpu_utilisation(width: int) -> float:
+    """Return the share of the speed of large matrix products that a training reaches on a CPU.
+
+    0.8 w / (w + 120): the time of products grows with the square of the width w, that of all else
+    with w. Both numbers were chosen from measured steps, see docs/scale.md.
+
+    Args:
+        width: features of a token, `hidden_dim`.
+    """
+    return 0.8 * width / (width + 120)
 
 
 class Device(NamedTuple):

@@ -35,6 +35,8 @@ class Work:
         multiplied: trained parameters that a token is multiplied with. Tables that are only looked
             up do not count; a convolution counts once for every pixel of its input, divided by the
             tokens of the image.
+        features: features of the heads of all layers, which attention multiplies with those of each
+            token of the text.
         kept: tokens that are read at once -> numbers that the backward pass needs.
         readings: how often a step reads its batch.
     """
@@ -43,8 +45,24 @@ class Work:
     frozen: int
     parameter_bytes: int
     multiplied: float
+    features: int
     kept: Callable[[float], float]
     readings: int
+
+    def operations(self, length: float, remat: bool = False) -> float:
+        """Return the operations of the training for each token.
+
+        They are those of `planning.operations`: 6 for each parameter that the token is multiplied
+        with, 4 for a frozen one, and 12 for each feature and token of the text; with `remat` 2, 2
+        and 4 more.
+
+        Args:
+            length: tokens of a text.
+            remat: the backward pass computes the inside of a block again.
+        """
+        again = 2 if remat else 0
+        weights = (6 + again) * self.multiplied + (4 + again) * self.frozen
+        return weights + (12 + 2 * again) * self.features * length
 
 
 def training_work(model: keras.Model, length: int, remat: bool = False) -> Work:
@@ -59,6 +77,7 @@ def training_work(model: keras.Model, length: int, remat: bool = False) -> Work:
     counts = trainable_summary(model)
     stacks = [layer for layer in model.layers if isinstance(layer, TransformerStack)]
     layers = sum(len(stack.blocks) for stack in stacks)
+    head = config.head_dim or config.hidden_dim // config.num_heads
     training = Training(remat=remat, backend=keras.backend.backend())
     kernels, maps = _convolutions(model)
 
@@ -74,6 +93,7 @@ def training_work(model: keras.Model, length: int, remat: bool = False) -> Work:
         frozen=counts["frozen"],
         parameter_bytes=counts["trained_bytes"] + counts["frozen_bytes"],
         multiplied=counts["trained"] - _table_parameters(model) + kernels,
+        features=layers * config.num_heads * head,
         kept=kept,
         readings=model.readings,
     )

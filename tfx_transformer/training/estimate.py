@@ -13,11 +13,8 @@ import keras
 import numpy as np
 
 from tfx_transformer.models.work import training_work
-from tfx_transformer.planning import BACKENDS
+from tfx_transformer.planning import BACKENDS, cpu_utilisation
 
-# Share of the measured speed of matrix products that a training step reaches on a CPU: measured
-# with small models on the machines of benchmarks/README.md.
-_EFFICIENCY = 0.35
 # AdamW's update of an array takes as long as so many sums of two arrays: it reads and writes
 # weights, moments and their average several times. Measured with large tables.
 _PASSES = 24
@@ -60,9 +57,9 @@ def estimate(
 
     Memory: the weights; a gradient and AdamW's two moments for each trained weight, and the sum of
     the gradients of several parts; and the activations of one batch, or one part of it, that the
-    backward pass needs, where logits and attention may be computed in chunks. Time: 6 operations
-    per parameter and token (Kaplan et al. 2020, section 2.1), 4 if the parameter is frozen, at a
-    share of the speed of matrix products on this machine; an encoder's embedding tables are not
+    backward pass needs, where logits and attention may be computed in chunks. Time: the operations
+    of `Work.operations` (Kaplan et al. 2020, section 2.1), at a share of the speed of matrix
+    products on this machine, `planning.cpu_utilisation`; an encoder's embedding tables are not
     multiplied, convolutions are multiplied at every pixel. Each step then updates all trained
     weights, at a share of the speed of additions. A `Classifier` compiled with `consistency` reads
     every batch twice.
@@ -74,13 +71,14 @@ def estimate(
         steps: steps of the whole training.
         parts: parts in which a step computes its batch, one after the other.
         length: tokens of the longest row; None: the context of the model.
-        remat: rematerialisation, which adds 2 operations per parameter and token.
+        remat: rematerialisation.
     """
-    work = training_work(model, length or model.config.max_sequence_length, remat)
+    length = length or model.config.max_sequence_length
+    work = training_work(model, length, remat)
     batch_tokens, tokens = work.readings * batch_tokens, work.readings * tokens
-    again = 2 if remat else 0
-    operations = ((6 + again) * work.multiplied + (4 + again) * work.frozen) * tokens
-    multiplying = operations / (_EFFICIENCY * operations_per_second())
+    mean = length * tokens / (batch_tokens * steps) if steps else length
+    speed = cpu_utilisation(model.config.hidden_dim) * operations_per_second()
+    multiplying = work.operations(mean, remat) * tokens / speed
     updating = steps * work.trained * _PASSES / _sums_per_second()
     activations = math.ceil(4 * work.kept(batch_tokens / parts))
     arrays = 3 if parts == 1 else 4
