@@ -242,7 +242,7 @@ def test_messages_of_a_recipe_name_its_flags(ended, recipe):
 
 @pytest.mark.parametrize(("arguments", "said"), VERBS)
 def test_messages_of_a_verb_name_its_flags(ended, arguments, said):
-    status, text, _, _ = ended[" ".join(arguments)]
-    assert status == 2 and said in text, text
+    status, text, _, loaded = ended[" ".join(arguments)]
+    assert (status, loaded) == (2, []) and said in text, text
     (verbs,) = (x for x in parser()._actions if isinstance(x, argparse._SubParsersAction))
     assert flags_in(text) <= set(verbs.choices[arguments[0]].flags()), text
