@@ -473,9 +473,9 @@ def test_a_long_value_is_begun_only_with_room_for_it(tokenizer):
 def test_a_pattern_that_never_ends_is_given_up(pattern):
     declared = {"type": "string", "pattern": pattern, "x-copied": True}
     parameters = {"properties": dict.fromkeys("xyz", declared)}
-    began = time.monotonic()
+    began = time.process_time()
     (call,) = Tools([{"name": "say", "parameters": parameters}]).schema("a" * 5000 + "!")["anyOf"]
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
     assert call["properties"]["name"] == {"const": "say"}
 
 

@@ -123,9 +123,9 @@ def test_a_shorter_name_takes_the_place_of_one_that_was_found_before():
 def test_names_among_many_short_requests_are_found_soon():
     """Every two of these requests differ in less than a name may have."""
     rows = [lamp(f"w{n} x{7 * n}", "hall", "on" if n % 2 else "off") for n in range(700)]
-    begin = time.monotonic()
+    begin = time.process_time()
     found, names = named(rows)
-    assert time.monotonic() - begin < 30  # minutes, if each name is compared with all others
+    assert time.process_time() - begin < 30  # minutes, if each name is compared with all others
     assert len(names["lamp", "state"].values) == 700 and found[7].hidden == {"room": "hall"}
 
 
