@@ -33,8 +33,11 @@ from tfx_transformer.text.framing import frame
 # Texts that a linear classifier is fitted to, or images.
 _MOST_TEXTS = 50_000
 _MOST_IMAGES = 20_000
-# Images that choose its settings.
+# Images that choose its settings: at most so many, and so many of images times classes, but not
+# fewer than 30.
 _CHOOSING = 3_000
+_CHOOSING_NUMBERS = 200_000
+_FEWEST_CHOOSING = 30
 
 # Texts whose n-grams are hashed at once, images whose features are computed at once.
 _TEXTS = 256
@@ -103,7 +106,8 @@ def edge_part(
     Args:
         model: the classifier of images that it will be joined with.
         reader: its predictor.
-        train: the training images; at most 20,000 are used, and 3,000 choose the settings.
+        train: the training images; at most 20,000 are used, and at most 3,000, or 200,000 /
+            classes, choose the settings.
         held_out: images that training does not see.
         cells: parts along a side of an image, see `EdgeColorLogits`.
         balanced: see `fit_vectors`.
@@ -116,7 +120,7 @@ def edge_part(
     )
     ids = train.targets(names)[drawn]
     vectors, mirrored = (edge_colors(x, cells) for x in (images, images[:, :, ::-1]))
-    few = slice(_CHOOSING)
+    few = slice(min(_CHOOSING, max(_CHOOSING_NUMBERS // len(names), _FEWEST_CHOOSING)))
     strength, both = choose_strength(vectors[few], mirrored[few], ids[few], balanced)
     if both:
         vectors, ids = np.concatenate([vectors, mirrored]), np.tile(ids, 2)
