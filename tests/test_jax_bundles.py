@@ -26,7 +26,7 @@ OTHERS = {
     "pretraining": {"steps": 20, "validate_every": 20},
     "masked": {"steps": 20, "validate_every": 20},
     "few rows": {"epochs": 6},
-    "tools": {"epochs": 1, "copies": 0},
+    "tools": {"epochs": 4, "copies": 0},
 }
 KILLED = 9
 
