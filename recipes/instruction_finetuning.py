@@ -180,7 +180,10 @@ def main(
     result = run.finish(model, writer, prompts, answers, tfx.score_answers)
     tfx.update_config(bundle, **result)
     rows = tfx.export.training_rows(model, batches) if quantize else None
-    verified = tfx.export.everything(bundle, held_out.first_prompts(), generator=writer, int4=rows)
+    written = list(zip(prompts, answers, strict=True))
+    verified = tfx.export.everything(
+        bundle, held_out.first_prompts(), generator=writer, int4=rows, written=written
+    )
     return run.close(result | {"verified": verified})
 
 

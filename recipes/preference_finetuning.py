@@ -194,7 +194,10 @@ def main(
     result = run.report(model, writer, pairs)
     tfx.update_config(bundle, **result)
     rows = tfx.export.training_rows(model, batches) if quantize else None
-    verified = tfx.export.everything(bundle, parts[1].prompts, generator=writer, int4=rows)
+    written = list(zip(parts[1].prompts, parts[1].chosen, strict=True))
+    verified = tfx.export.everything(
+        bundle, parts[1].prompts, generator=writer, int4=rows, written=written
+    )
     return run.close(result | {"verified": verified})
 
 

@@ -191,7 +191,10 @@ def main(
     result = run.report(model, writer, train)
     tfx.update_config(bundle, **result)
     rows = tfx.export.training_rows(model, batches) if quantize else None
-    verified = tfx.export.everything(bundle, held_out.utterances, generator=writer, int4=rows)
+    written = list(zip(held_out.prompts(), held_out.answers(), strict=True))
+    verified = tfx.export.everything(
+        bundle, held_out.utterances, generator=writer, int4=rows, written=written
+    )
     return run.close(result | {"verified": verified})
 
 

@@ -202,7 +202,10 @@ def main(
         run.draw_attention(model, translator, sentence)
     tfx.update_config(bundle, **result)
     rows = tfx.export.training_rows(model, batches) if quantize else None
-    verified = tfx.export.everything(bundle, held_out.source, generator=translator, int4=rows)
+    written = list(zip(held_out.source, held_out.target, strict=True))
+    verified = tfx.export.everything(
+        bundle, held_out.source, generator=translator, int4=rows, written=written
+    )
     return run.close(result | {"verified": verified})
 
 

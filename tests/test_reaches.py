@@ -17,6 +17,7 @@ from tfx_transformer.runtime.signature import Signature
 from tfx_transformer.runtime.verifier import Verifier
 
 CONTEXT, ROWS = 19, 5
+VERIFIERS = {"first_7_verify_5", "first_11_verify_5", "verify_5"}
 CLOSE = {"atol": 5e-5, "rtol": 1e-5}
 
 
@@ -29,6 +30,7 @@ def engines(tmp_path_factory):
     file = tmp_path_factory.mktemp("reaches") / "model.tflite"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(signatures, "FIRST_SLOTS", (7, 11, CONTEXT, 23))
+        patch.setattr(signatures, "PREFILLED_SLOTS", (7, CONTEXT))
         patch.setattr(signatures, "PREFILL_LENGTHS", (1, 3, 8))
         convert(model, file, rows=ROWS)
     return KerasEngine(model), CausalEngine(file, model.config)
@@ -49,10 +51,10 @@ def expected_logits(by_keras, ids):
 
 
 def test_what_the_file_has(engines):
-    steps = {"decode", f"decode_{ROWS}"}
+    steps = {"decode", f"decode_{ROWS}", "verify_5"}
     first = {f"first_{slots}_{name}" for slots in (7, 11) for name in steps}
-    whole = {"prefill_1", "prefill_3", "prefill_8", "verify_5", *steps}
-    first |= {"first_7_prefill_3", "first_7_verify_5"}
+    whole = {"prefill_1", "prefill_3", "prefill_8", *steps}
+    first |= {"first_7_prefill_3"}
     assert {*engines[1].model.signatures} == whole | first
 
 
@@ -109,7 +111,7 @@ def test_drafted_texts_are_those_of_single_steps(engines, invoked, monkeypatch, 
         monkeypatch.setattr(engine, "hits", used)
         found[name] = [engine.generate_ids([ids], options)[0].tolist() for ids in prompts]
         verified = {one for one in invoked if "verify" in one}
-        assert verified == ({"first_7_verify_5", "verify_5"} if used else set())
+        assert verified == (VERIFIERS if used else set())
         invoked.clear()
     assert found["drafted"] == found["single"]
 
@@ -179,7 +181,7 @@ def test_verification_steps_with_every_reach(engines, invoked):
         np.testing.assert_allclose(expected[place][step], theirs, **CLOSE)
     engine.hits = hits
     each = [0, 1, 3] * 3 + [2]
-    verified = [0, 1] + [0, 1, 3]  # where five tokens fit into 7 slots, and into all
+    verified = [0, 1] + [0, 1, 3] * 2  # where five tokens fit into 7 slots, 11, and all
     assert sorted(places) == sorted(each * 2 + verified), "each reach, alone and together"
     steps = {name for name in engine.model.signatures if "prefill" not in name}
     assert steps <= {*invoked}

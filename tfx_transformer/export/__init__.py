@@ -16,6 +16,7 @@ from tfx_transformer.errors import InputError
 from tfx_transformer.export import agreement
 from tfx_transformer.export.calibration import training_rows
 from tfx_transformer.export.converter import Converter
+from tfx_transformer.export.repetition import repeats
 from tfx_transformer.export.standalone import write_run_pyz
 from tfx_transformer.export.tasks import TASKS
 from tfx_transformer.export.tensorflow_process import on_tensorflow
@@ -31,7 +32,7 @@ from tfx_transformer.export.to_mediapipe import mediapipe
 from tfx_transformer.export.to_saved_model import saved_model, write_saved_model
 from tfx_transformer.export.to_transformers import transformers
 from tfx_transformer.export.verification import verify
-from tfx_transformer.generation.text import TextGenerator
+from tfx_transformer.generation.text import Prompt, TextGenerator
 from tfx_transformer.models.decoding import KerasEngine
 from tfx_transformer.models.lora import has_adapters
 from tfx_transformer.models.saving import load
@@ -65,6 +66,7 @@ def everything(
     only_missing: bool | None = None,
     generator: TextGenerator | None = None,
     int4: Mapping[str, Any] | None = None,
+    written: Sequence[tuple[Prompt, str]] | None = None,
 ) -> dict[str, Any]:
     """Add SavedModel, TFLite float32 and int8 and `run.pyz` to a bundle, for a decoder-only model
     also `.litertlm`. Verify them on the first of the given texts or image files, remove an export
@@ -84,6 +86,9 @@ def everything(
             and without adapters. None: compile the bundle's model.
         int4: inputs from `training_rows`: the bundle also gets a TFLite file of 4-bit weights,
             rounded so that its answers to them change least. None: no such file.
+        written: prompts with their right answers, of a model that writes. Unless these repeat much
+            of what is before them, TFLite files have no steps that read several tokens of a text,
+            which make the export longer: see `generation.drafting`. None: they have such steps.
 
     Raises:
         InputError: an export could not be made. This and any other error is raised after all other
@@ -110,6 +115,9 @@ def everything(
         with Converter() as converter:
             model, tokenizer = load(path)
             with bundle.updating(path) as folder:
+                if written is not None:
+                    drafts = repeats(model, tokenizer, written)
+                    bundle.write_config(folder, bundle.read_config(folder) | {"drafts": drafts})
                 exports = _Exports(folder, model, tokenizer, converter, missing)
                 exports.make(beams, calibration[:_SENTENCES], int4)
                 failed = exports.failed
@@ -170,7 +178,14 @@ class _Exports:
         targets = {q: self.folder / name for q, name in variants.items() if name in self.missing}
         if targets:
             with self._trying(*(file.name for file in targets.values())):
-                conversion = Conversion(self.model, targets, self.converter, beams, inputs=int4)
+                conversion = Conversion(
+                    self.model,
+                    targets,
+                    self.converter,
+                    beams,
+                    inputs=int4,
+                    drafts=bundle.read_config(self.folder).get("drafts", True),
+                )
                 with conversion:
                     self._save_model()
                 if "int4" in targets:

@@ -23,9 +23,11 @@ TOGETHER = 64
 # Length 1 is for the last slots of the context, into which a longer piece does not fit.
 PREFILL_LENGTHS = (1, 16, 64, 256, 1024)
 
-# A step reads the whole cache, full or not. A model with a longer context also gets steps that read
-# only the first slots, and prefills for every second of these numbers.
-FIRST_SLOTS = (256, 512, 1024, 2048, 4096, 8192, 16384)
+# A step reads the whole cache, full or not, and XNNPACK copies all that it reads. A model with a
+# longer context also gets steps that read only the first slots, and for some of these numbers
+# prefills.
+FIRST_SLOTS = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+PREFILLED_SLOTS = (256, 1024, 4096, 16384)
 
 # Texts that are continued together, one token of each per step: by a decoder-only model (ROWS),
 # whose step computes the attention of each text separately, and by an encoder-decoder (TEXTS).
@@ -102,10 +104,11 @@ def causal_signatures(
     """
     context, rows = context or model.config.max_sequence_length, rows or ROWS
     table = _causal_signatures(model, context, context, rows)
-    for number, slots in enumerate(n for n in FIRST_SLOTS if n < context):
+    for slots in (n for n in FIRST_SLOTS if n < context):
         for name, found in _causal_signatures(model, context, slots, rows).items():
             # A prefill of one token is for the last slots of the context.
-            if name.startswith("decode") or (number % 2 == 0 and name != "prefill_1"):
+            is_prefill = name.startswith("prefill_")
+            if not is_prefill or (slots in PREFILLED_SLOTS and name != "prefill_1"):
                 table[f"first_{slots}_{name}"] = found
     return table
 

@@ -73,7 +73,8 @@ def litert(
         inputs = read_inputs(model, tokenizer, calibration) if quantize == "int4" else None
         with bundle.updating(path) as folder:
             file = folder / bundle.LITERT[quantize or "float32"]
-            examples = {"images": images, "inputs": inputs}
+            drafts = bundle.read_config(folder).get("drafts", True)
+            examples = {"images": images, "inputs": inputs, "drafts": drafts}
             conversion = Conversion(model, {quantize: file}, converter, beams, context, **examples)
             with conversion:
                 write_run_pyz(folder)
@@ -157,6 +158,7 @@ class Conversion:
         byte_ends: in a "full_int8" file also input and output are uint8.
         inputs: inputs of the model by name, on which the weights of an "int4" file are rounded: see
             `calibration.join_inputs`; None: their scales alone are chosen.
+        drafts: a model that writes gets steps that read several tokens: see `generation.drafting`.
 
     Attributes:
         choice: the way in which the weights of an "int4" file were rounded on the inputs; None: no
@@ -180,11 +182,14 @@ class Conversion:
         table: dict[str, tuple] | None = None,
         byte_ends: bool = False,
         inputs: Mapping[str, Any] | None = None,
+        drafts: bool = True,
     ) -> None:
         if "int4" in files:
             check_four_bits(model.config)
         self.model, self.files, self.converter, self.images = model, dict(files), converter, images
         self.table = table or task_of(model).signatures(model, beams, context, rows)
+        if not drafts:
+            self.table = {n: found for n, found in self.table.items() if "verify_" not in n}
         if images is not None and table is None:
             # The converter learns the scales of one signature only.
             self.table = {"run_1": self.table["run_1"]}

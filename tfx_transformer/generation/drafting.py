@@ -23,7 +23,7 @@ _COMPARED = 8
 # smaller ones. If each drafted token is right with probability 0.3, the step yields 1.4 tokens;
 # with 0.5 it yields 1.9. These shares, and the two numbers below, were chosen on training and
 # validation rows of eight sets of texts: see benchmarks/README.md.
-_WIDE = 384
+WIDE = 384
 _WORTH, _WORTH_IF_NARROW = 0.3, 0.5
 # The shares of 1, 2 and 3 matching tokens before the first prediction. Below the share that pays,
 # nothing is drafted until enough predictions were right; judging a prediction takes no step.
@@ -50,7 +50,7 @@ class Hits:
 
     def __init__(self, width: int) -> None:
         self._shares = list(_BEFORE)
-        self._worth = _WORTH if width >= _WIDE else _WORTH_IF_NARROW
+        self._worth = _WORTH if width >= WIDE else _WORTH_IF_NARROW
         self.any_is_worth = max(self._shares) >= self._worth
         self.latest: Drafter | None = None
 
@@ -110,6 +110,16 @@ class Drafter:
     def _is_next(self, position: int) -> bool:
         return position == self._first + len(self._ids) + len(self._late)
 
+    def passes(self, index: int, position: int) -> bool:
+        """Return True, and take the token at a position for later, if a step of the model is to
+        read it by itself, without `step`: while no match is worth a draft."""
+        if self._hits.any_is_worth or self._ahead or not self._is_next(position):
+            return False
+        self._late.append(index)
+        if len(self._late) >= _LATE:
+            self._catch_up()
+        return True
+
     def step(
         self, index: int, position: int, run: Callable[[Sequence[int]], np.ndarray], most: int
     ) -> np.ndarray:
@@ -120,11 +130,6 @@ class Drafter:
                 (tokens, vocabulary_size).
             most: most tokens that `run` takes.
         """
-        if not self._hits.any_is_worth and not self._ahead and self._is_next(position):
-            self._late.append(index)
-            if len(self._late) >= _LATE:
-                self._catch_up()
-            return run([index])
         self._catch_up()
         follows = position == self._first + len(self._ids)
         ahead = self._ahead if follows else []

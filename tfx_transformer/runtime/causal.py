@@ -306,7 +306,9 @@ class LiteRTSession:
         """
         if self._drafter is None:
             return self._step(ids, position)
-        place = int(np.minimum(position, self._context - 1).max())
+        place = min(int(np.max(position)), self._context - 1)
+        if self._drafter.passes(int(ids[0]), place):
+            return self._step(ids, place)
         verifier = self._verifier_at(place)
 
         def run(tokens: Sequence[int]) -> np.ndarray:

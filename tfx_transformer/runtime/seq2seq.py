@@ -247,6 +247,9 @@ class Steps:
         """Return float32 (rows, vocabulary_size), logits after ids int32 (rows,), and None."""
         if self._drafter is None:
             return self._step(ids, position), None
+        place = self._source_length + position
+        if self._drafter.passes(int(ids[0]), place):
+            return self._step(ids, position), None
         most = self._verifier.length
         if position + most > self._most:
             most = 1
@@ -256,7 +259,7 @@ class Steps:
                 return self._step(np.array(tokens, "int32"), position)
             return self.verify(tokens, position)
 
-        return self._drafter.step(int(ids[0]), self._source_length + position, run, most), None
+        return self._drafter.step(int(ids[0]), place, run, most), None
 
     def verify(self, ids: Sequence[int], position: int) -> np.ndarray:
         """Return float32 (tokens, vocabulary_size), the logits after each of a few tokens, read at
