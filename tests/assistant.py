@@ -29,4 +29,5 @@ def assistant(tmp_path_factory) -> Trained:
     tfx.save(path, model, tokenizer, scores={"exact_match": 0.5}, example="What color is snow?")
     held_out = tfx.data.read_instructions(tfx.resources.dataset_path("instructions_heldout.csv"))
     texts = list(dict.fromkeys(train.first_prompts()[::2] + held_out.first_prompts()[:45]))
-    return Trained(path, texts, tfx.export.everything(path, texts))
+    written = list(zip(train.prompts(), train.answers(), strict=True))
+    return Trained(path, texts, tfx.export.everything(path, texts, written=written))

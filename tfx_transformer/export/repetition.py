@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from tfx_transformer.config import TransformerConfig
 from tfx_transformer.export.signatures import DRAFTED
 from tfx_transformer.generation.drafting import WIDE, Drafter, Hits
 from tfx_transformer.generation.text import Prompt
@@ -36,20 +35,20 @@ def repeats(model, tokenizer: Tokenizer, written: Sequence[tuple[Prompt, str]]) 
     encode = text_generator(model, tokenizer).encode
     few = written[:_TEXTS]
     ids = ((encode(text, truncate=True), tokenizer.encode(answer)) for text, answer in few)
-    return time_with_drafts(ids, model.config) <= _MOST
+    return time_with_drafts(ids, model.config.hidden_dim) <= _MOST
 
 
 def time_with_drafts(
-    written: Iterable[tuple[Sequence[int], Sequence[int]]], config: TransformerConfig
+    written: Iterable[tuple[Sequence[int], Sequence[int]]], hidden_dim: int
 ) -> float:
     """Return the time of all steps with drafts as a share of the time of single steps; 1 without
     answers.
 
     Args:
         written: the ids of each prompt and of its answer.
-        config: of the model.
+        hidden_dim: the model's width.
     """
-    hits, sizes, tokens = Hits(config.hidden_dim), [], 0
+    hits, sizes, tokens = Hits(hidden_dim), [], 0
 
     def run(ids: Sequence[int]) -> np.ndarray:
         sizes.append(len(ids))
@@ -63,7 +62,6 @@ def time_with_drafts(
             if drafter.passes(index, place):
                 sizes.append(1)
             else:
-                room = config.max_sequence_length + len(prompt) - place
-                drafter.step(index, place, run, DRAFTED if room >= DRAFTED else 1)
-    time = _TIME if config.hidden_dim >= WIDE else _TIME_IF_NARROW
+                drafter.step(index, place, run, DRAFTED)
+    time = _TIME if hidden_dim >= WIDE else _TIME_IF_NARROW
     return sum(time if size > 1 else 1 for size in sizes) / tokens if tokens else 1.0

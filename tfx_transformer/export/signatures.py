@@ -23,9 +23,9 @@ TOGETHER = 64
 # Length 1 is for the last slots of the context, into which a longer piece does not fit.
 PREFILL_LENGTHS = (1, 16, 64, 256, 1024)
 
-# A step reads the whole cache, full or not, and XNNPACK copies all that it reads. A model with a
-# longer context also gets steps that read only the first slots, and for some of these numbers
-# prefills.
+# A step reads the whole cache, full or not, and XNNPACK copies all that it reads. So there are also
+# steps that read only the first slots, if these are less than two thirds of the context, and for
+# some of these numbers prefills.
 FIRST_SLOTS = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 PREFILLED_SLOTS = (256, 1024, 4096, 16384)
 
@@ -104,7 +104,7 @@ def causal_signatures(
     """
     context, rows = context or model.config.max_sequence_length, rows or ROWS
     table = _causal_signatures(model, context, context, rows)
-    for slots in (n for n in FIRST_SLOTS if n < context):
+    for slots in (n for n in FIRST_SLOTS if 3 * n < 2 * context):
         for name, found in _causal_signatures(model, context, slots, rows).items():
             # A prefill of one token is for the last slots of the context.
             is_prefill = name.startswith("prefill_")
