@@ -190,6 +190,7 @@ def test_signatures(trained, file):
         "decode",
         "decode_beams",
         f"verify_{DRAFTED}",
+        f"prefill_{TEXTS}x16",
         f"prefill_{TEXTS}x{MAX_LENGTH}",
         f"decode_{TEXTS}",
         f"decode_{TEXTS}x{BEAMS}",

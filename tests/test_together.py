@@ -18,6 +18,7 @@ from tfx_transformer.runtime.seq2seq import Seq2SeqEngine, Seq2SeqRows
 from tfx_transformer.runtime.signature import Signature
 
 LONGEST, SLOTS, TEXTS, BEAMS = 19, 7, 5, 3
+FIRST = 6  # slots that steps for short texts read
 # Sources that fit into the caches of several texts and longer ones, more than there are rows.
 LENGTHS = (1, 2, 3, 4, 5, 7, 8, 10, 19, 3, 6, 2, 1, 1)
 SOURCES = [np.random.default_rng(n).integers(3, 23, n).tolist() for n in LENGTHS]
@@ -31,6 +32,7 @@ def file(tmp_path_factory):
         patch.setattr(signatures, "TOGETHER_SLOTS", SLOTS)
         patch.setattr(signatures, "TOGETHER_LENGTHS", (3,))
         patch.setattr(signatures, "ENCODER_LENGTHS", (3, 5))
+        patch.setattr(signatures, "FIRST_SLOTS", (FIRST,))
         convert(model(), file, beams=BEAMS, rows=TEXTS)
     return file
 
@@ -102,6 +104,20 @@ def test_several_tokens_are_read_as_one_by_one(engine, by_keras):
     for position in (0, 5, 3, 8, 13, 14):
         found = steps.verify(ids[position : position + 5].tolist(), position)
         np.testing.assert_allclose(found, expected[position : position + 5], atol=3e-4)
+
+
+@pytest.mark.parametrize("length", [3, FIRST + 1])
+def test_short_sources_are_read_by_steps_for_them(engine, by_keras, invoked, length):
+    source = np.random.default_rng(length).integers(3, 23, length).tolist()
+    ids = np.random.default_rng(6).integers(3, 23, LONGEST)
+    expected, steps = expected_logits(by_keras, source, ids), engine.start(source)
+    for position in range(LONGEST):
+        found, _ = steps.step(ids[position : position + 1], position, None)
+        np.testing.assert_allclose(found[0], expected[position], atol=3e-4)
+    near = FIRST if length <= FIRST else 0
+    _, *ran = invoked
+    names = ["first_6_prefill" if near else "prefill"] + ["first_6_decode"] * near
+    assert ran == names + ["decode"] * (LONGEST - near)
 
 
 def test_logits_are_not_copied_for_their_deviation():
@@ -198,13 +214,15 @@ def test_verification_steps_with_every_signature(engine, by_keras, invoked):
     expected, places = SEQ2SEQ.expected(by_keras.model, written), []
     for place, step, theirs in SEQ2SEQ.steps(engine, written):
         places.append((place, step))
-        assert len(places) > 1 or invoked.count("decode") == 1, "logits are not gathered"
+        assert len(places) > 1 or invoked.count("first_6_decode") == 1, "logits are not gathered"
         ours = np.broadcast_to(expected[place][step], theirs.shape)
         np.testing.assert_allclose(ours, theirs, atol=3e-4)
     single = [(place, step) for place, steps in enumerate(expected) for step in range(len(steps))]
     # Drafts are verified where a step of five tokens fits.
     verified = [(place, step) for place, step in single if step < LONGEST // 5 * 5]
-    assert sorted(places) == sorted(single * 4 + verified)
+    near = [(place, step) for place, step in single if place != 2 and step < FIRST]
+    verified += [(place, step) for place, step in near if step < 5]
+    assert sorted(places) == sorted(single * 4 + verified + near)
     assert {name for name in engine.model.signatures if "encode" not in name} - {*invoked} == set()
 
 
@@ -216,7 +234,7 @@ def test_older_files_answer_one_text_after_the_other(file, by_keras, invoked, tm
     options = GenerationOptions(max_new_tokens=4)
     found = Seq2SeqEngine(older, by_keras.config).generate_ids(SOURCES, options)
     np.testing.assert_array_equal(found, by_keras.generate_ids(SOURCES, options))
-    assert {name for name in invoked if "decode" in name} == {"decode"}
+    assert {name for name in invoked if "decode" in name} == {"first_6_decode", "decode"}
 
 
 class Table:

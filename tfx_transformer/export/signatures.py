@@ -34,12 +34,13 @@ PREFILLED_SLOTS = (256, 1024, 4096, 16384)
 ROWS = 8
 TEXTS = 16
 
-# Slots of the caches with which an encoder-decoder answers several texts together. Longer texts
-# take turns: each keeps the machine busy by itself.
-TOGETHER_SLOTS = 256
+# Slots of the caches with which an encoder-decoder answers several texts together. Each step reads
+# all slots of all texts: with 256 of them, 16 short texts took longer together than one by one.
+# Longer texts take turns.
+TOGETHER_SLOTS = 64
 
 # Lengths of the sources whose memory is projected into such caches; shorter ones are padded.
-TOGETHER_LENGTHS = (64,)
+TOGETHER_LENGTHS = (16,)
 
 # Tokens that `verify_<length>` reads at once: the next one and drafted ones. XNNPACK multiplies 5
 # (int8) or 7 (float32) rows with a matrix in little more time than 1.
@@ -206,19 +207,24 @@ def seq2seq_signatures(
         padding = longest - inputs["encoder_token_ids"].shape[1]
         return {"memory": tf.pad(memory, [[0, 0], [0, padding], [0, 0]])}
 
-    def prefill(inputs):
-        return _by_name("memory", model.project_memory(inputs["memory"]))
+    def prefill(inputs, read=longest):
+        padding = [[0, 0], [0, 0], [0, longest - read], [0, 0]]
+        found = model.project_memory(inputs["memory"][:, :read])
+        if read < longest:
+            found = [[tf.pad(x, padding) for x in pair] for pair in found]
+        return _by_name("memory", found)
 
-    def decode(inputs):
-        cache = _pairs("kv_cache", inputs)
+    def decode(inputs, read=longest):
+        cache, memory = _pairs("kv_cache", inputs), _pairs("memory", inputs)
         if "rows" in inputs:
             cache = reorder(cache, inputs["rows"])
         logits, cache = model.decode(
             inputs["tokens"],
-            _pairs("memory", inputs),
-            cross_attention_mask=tf.range(longest)[None, None, :] < inputs["source_length"],
+            [tuple(x[:, :, :read] for x in pair) for pair in memory] if read < longest else memory,
+            cross_attention_mask=tf.range(read)[None, None, :] < inputs["source_length"],
             cache=cache,
             position=inputs["input_pos"][0],
+            cache_slots=read if read < longest else None,
             training=False,
         )
         return {"logits": tf.cast(logits, tf.float32), **_by_name("kv_cache", cache)}
@@ -239,10 +245,17 @@ def seq2seq_signatures(
         )
         for length in lengths
     }
-    table["prefill"] = (prefill, {"memory": _spec("memory", (1, longest, config.hidden_dim))})
-    table["decode"] = (decode, decode_inputs(1))
+    steps = {
+        "prefill": (prefill, {"memory": _spec("memory", (1, longest, config.hidden_dim))}),
+        "decode": (decode, decode_inputs(1)),
+    }
     if rows != 1 and longest >= DRAFTED:
-        table[f"verify_{DRAFTED}"] = (decode, decode_inputs(1, DRAFTED))
+        steps[f"verify_{DRAFTED}"] = (decode, decode_inputs(1, DRAFTED))
+    table |= steps
+    for slots in (n for n in FIRST_SLOTS[::2] if 3 * n < 2 * longest and rows != 1):
+        for name, (function, inputs) in steps.items():
+            part = functools.partial(function, read=slots)
+            table[f"first_{slots}_{name}"] = (part, inputs)
     if beams > 1:
         inputs = decode_inputs(beams) | {"rows": _spec("rows", (beams,), tf.int32)}
         table["decode_beams"] = (decode, inputs)

@@ -188,6 +188,14 @@ def _seq2seq_steps(engine, written: Sequence[Written]) -> Iterator[tuple[int, in
     All beams hold the same text, and each continues another one.
     """
     engine.hits = None
+    for reach in engine.reaches[:-1]:
+        for place, (prompt, answer) in enumerate(written):
+            if len(prompt) > reach.slots:
+                continue
+            steps = engine.start(prompt, fewest_slots=reach.slots)
+            ids = [engine.config.start_id, *answer][: reach.slots]
+            for step, index in enumerate(ids):
+                yield place, step, steps.step(np.array([index]), step, None)[0][0]
     for beams in engine.decoders:
         alone = Seq2SeqRows(engine, beams, fewest=2)
         groups = [(alone, place, place + 1) for place in range(len(written))]
@@ -198,11 +206,12 @@ def _seq2seq_steps(engine, written: Sequence[Written]) -> Iterator[tuple[int, in
         for rows, start, stop in groups:
             for row, step, logits in _forced_rows(rows, beams, written[start:stop]):
                 yield start + row, step, logits
-    if engine.verifier is not None:
-        longest = engine.config.max_sequence_length
+    for slots in (reach.slots for reach in engine.reaches if engine.verifier is not None):
         for place, (prompt, answer) in enumerate(written):
-            ids = [engine.config.start_id, *answer]
-            found = _verified(engine.start(prompt).verify, ids, 0, engine.drafted, longest)
+            if len(prompt) > slots:
+                continue
+            verify = engine.start(prompt, fewest_slots=slots).verify
+            found = _verified(verify, [engine.config.start_id, *answer], 0, engine.drafted, slots)
             yield from ((place, step, logits) for step, logits in enumerate(found))
 
 

@@ -377,6 +377,7 @@ class Seq2SeqLM(LanguageModel):
         targets: Tensor | None = None,
         first_slot: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        cache_slots: int | None = None,
     ) -> Any:
         """Logits of the token after each given one: the one step of training and generation.
 
@@ -396,6 +397,7 @@ class Seq2SeqLM(LanguageModel):
             first_slot: see `MultiHeadAttention`: the tokens are alternatives at one position.
             attention_mask: bool, broadcastable to (batch, length, keys), where keys are the tokens,
                 or the slots of the cache; False hides one.
+            cache_slots: read only the first slots of the cache; None: all.
 
         Returns: float (batch, length, vocabulary_size); then the new cache if one was given; then
             the attention weights if requested.
@@ -410,6 +412,7 @@ class Seq2SeqLM(LanguageModel):
             training=training,
             first_slot=first_slot,
             attention_mask=attention_mask,
+            cache_slots=cache_slots,
         )
         x, *extra = result if isinstance(result, tuple) else (result,)
         read = self._read_out(x, targets)

@@ -12,9 +12,10 @@ from tfx_transformer import flags
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.generation import loop
-from tfx_transformer.generation.drafting import Drafter, Hits
+from tfx_transformer.generation.drafting import Hits
 from tfx_transformer.generation.options import GenerationOptions
 from tfx_transformer.runtime import interface
+from tfx_transformer.runtime.seq2seq_steps import Reach, Steps
 from tfx_transformer.runtime.signature import Signature, compile_file
 from tfx_transformer.runtime.together import Together
 from tfx_transformer.runtime.verifier import Verifier
@@ -47,7 +48,9 @@ class Seq2SeqEngine:
     """Runs the signatures `encode_<length>`, `prefill`, `decode` and `decode_beams` of a TFLite
     file and, if the file has them, `prefill_<texts>x<length>`, `decode_<texts>` and
     `decode_<texts>x<beams>`, which answer several texts at a time, and `verify_<length>`, which
-    reads several tokens of a text (see `generation.drafting`).
+    reads several tokens of a text (see `generation.drafting`). A step takes longer the more of the
+    caches it reads, so a short source is read by `first_<slots>_prefill`, and by
+    `first_<slots>_decode` as long as the text fits into these slots too.
 
     The caches stay in LiteRT's buffers; only token ids and logits pass between Python and LiteRT.
     Without beams each buffer is the input and the output of a step, so nothing is copied; the beams
@@ -59,6 +62,7 @@ class Seq2SeqEngine:
         threads: threads of LiteRT; None: one per core that this process may use.
 
     Attributes:
+        reaches: from the fewest slots to the whole context.
         several: number of beams -> the signatures for several texts.
         verifier: of `verify_<length>`; None if the file does not have it.
         drafted: tokens that it reads; 1 without it.
@@ -81,19 +85,26 @@ class Seq2SeqEngine:
                 expected |= interface.together(config, texts, width, found.slots, found.lengths)
                 self.several[width] = found
         self.drafted = next((n for n in self.model.numbered("verify_") if n <= longest), 1)
-        name = f"verify_{self.drafted}"
-        if name in self.model.signatures:
-            expected[name] = interface.verify(expected["decode"], self.drafted)
+        verify = f"verify_{self.drafted}"
+        if has_verifier := verify in self.model.signatures:
+            expected[verify] = interface.verify(expected["decode"], self.drafted)
+        steps = ["prefill", "decode", *[verify] * has_verifier]
+        first = [n for n in self.model.numbered("first_", "_decode") if n < longest]
+        begins = {slots: f"first_{slots}_" for slots in first} | {longest: ""}
+        expected |= {begin + name: expected[name] for begin in begins.values() for name in steps}
         interface.check(file, self.model.signatures, expected)
         self.encoders = {length: Signature(self.model, f"encode_{length}") for length in lengths}
-        self.prefill = Signature(self.model, "prefill")
         with flags.silence():  # the first buffer starts LiteRT's buffer environment
-            self.prefill.input_buffer("memory")
+            Signature(self.model, "prefill").input_buffer("memory")
+        self.reaches = []
+        for slots, begin in begins.items():
+            found = [Signature(self.model, begin + name) for name in steps]
+            self.reaches.append(Reach(slots, *found[:2], found[2] if has_verifier else None))
         names = ["decode"] if beams is None else ["decode", "decode_beams"]
         decoders = (Signature(self.model, name) for name in names)
         self.decoders = {signature.rows: signature for signature in decoders}
-        has_verifier = name in expected
-        self.verifier = Verifier(Signature(self.model, name)) if has_verifier else None
+        whole = self.reaches[-1].verifier
+        self.verifier = None if whole is None else Verifier(whole)
         self.hits: Hits | None = Hits(config.hidden_dim)
         self._kept: dict[int, Together] = {}
 
@@ -181,8 +192,12 @@ class Seq2SeqEngine:
         token_ids[0, : len(source_ids)] = source_ids
         return self.encoders[length].run({"encoder_token_ids": token_ids})
 
-    def start(self, source_ids: Sequence[int], rows: int = 1) -> Steps:
+    def start(self, source_ids: Sequence[int], rows: int = 1, fewest_slots: int = 0) -> Steps:
         """Encode a source, project it for cross-attention, and return its decoding steps.
+
+        Args:
+            rows: 1, or the rows of `decode_beams`, which read the whole caches.
+            fewest_slots: leave out the steps that read fewer slots.
 
         Raises:
             InputError: the file does not decode with so many rows (beams).
@@ -192,100 +207,11 @@ class Seq2SeqEngine:
                 f"this TFLite file decodes with {' or '.join(map(str, self.decoders))} beams, "
                 f"not with {rows}.\n  Export again with --beams {rows}."
             )
-        memory = self.prefill.run(self.encode(source_ids))
+        fewest = max(len(source_ids), fewest_slots)
+        reaches = [reach for reach in self.reaches if reach.slots >= fewest]
+        memory = reaches[0].prefill.run(self.encode(source_ids))
         verifier = self.verifier if rows == 1 else None
-        return Steps(self.decoders[rows], memory, source_ids, verifier, self.hits)
-
-
-class Steps:
-    """The decoding steps of one source.
-
-    Args:
-        signature: `decode` or `decode_beams`.
-        memory: buffers of the cross-attention cache.
-        source_ids: the source.
-        verifier: of the engine; None for `decode_beams`.
-        hits: of the drafts; None: nothing is drafted.
-    """
-
-    def __init__(
-        self,
-        signature: Signature,
-        memory: dict[str, Any],
-        source_ids: Sequence[int],
-        verifier: Verifier | None,
-        hits: Hits | None,
-    ) -> None:
-        self.signature = signature
-        self.rows = np.arange(signature.rows, dtype="int32")
-        self._source_length, self._drafter = len(source_ids), None
-        length = signature.input_buffer("source_length", np.array([len(source_ids)], "int32"))
-        self.constant = {**memory, "source_length": length}
-        self.inputs = {
-            name: signature.input_buffer(name)
-            for name in signature.inputs
-            if name not in self.constant
-        }
-        self.outputs = {name: signature.output_buffer(name) for name in signature.outputs}
-        self.caches = self.outputs.keys() & self.inputs.keys()
-        if signature.rows == 1:  # written in place; beams read rows that other beams write
-            caches = {name: self.inputs[name] for name in self.caches}
-            self.outputs |= caches
-            self.caches = frozenset()
-            self._most = self.signature.inputs["kv_cache_k_0"][1][2]
-            self._verifier, self._buffers = verifier, caches | self.constant
-            if verifier is not None and hits is not None:
-                # Source and text are one sequence, in which the tokens of names are looked up.
-                self._drafter = Drafter(hits)
-                self._drafter.read(source_ids, 0)
-
-    def reorder(self, cache: None, rows: np.ndarray) -> None:
-        """Let row i of the next step continue rows[i] of the last one."""
-        self.rows = rows.astype("int32")
-
-    def step(self, ids: np.ndarray, position: int, cache: None) -> tuple[np.ndarray, None]:
-        """Return float32 (rows, vocabulary_size), logits after ids int32 (rows,), and None."""
-        if self._drafter is None:
-            return self._step(ids, position), None
-        place = self._source_length + position
-        if self._drafter.passes(int(ids[0]), place):
-            return self._step(ids, position), None
-        most = self._verifier.length
-        if position + most > self._most:
-            most = 1
-
-        def run(tokens: Sequence[int]) -> np.ndarray:
-            if len(tokens) == 1:
-                return self._step(np.array(tokens, "int32"), position)
-            return self.verify(tokens, position)
-
-        return self._drafter.step(int(ids[0]), place, run, most), None
-
-    def verify(self, ids: Sequence[int], position: int) -> np.ndarray:
-        """Return float32 (tokens, vocabulary_size), the logits after each of a few tokens, read at
-        once."""
-        return self._verifier.run(ids, position, self._buffers)
-
-    def _step(self, ids: np.ndarray, position: int) -> np.ndarray:
-        """Return the logits after one more token of each row, not drafted."""
-        self.inputs["tokens"].write(ids.astype("int32")[:, None])
-        self.inputs["input_pos"].write(np.array([position], "int32"))
-        if "rows" in self.inputs:
-            self.inputs["rows"].write(self.rows)
-        self.signature.invoke(self.inputs | self.constant, self.outputs)
-        for name in self.caches:  # the next step reads what this one wrote
-            self.inputs[name], self.outputs[name] = self.outputs[name], self.inputs[name]
-        self.rows = np.arange(len(ids), dtype="int32")
-        return self.signature.read("logits", self.outputs["logits"])[:, 0]
-
-    def load(self, caches: dict[str, np.ndarray]) -> None:
-        """Continue a text whose first keys and values are given, float32 (rows, heads, position,
-        width) by name."""
-        for name, values in caches.items():
-            _, shape = self.signature.inputs[name]
-            whole = np.zeros(shape, "float32")
-            whole[:, :, : values.shape[2]] = values
-            self.inputs[name].write(whole)
+        return Steps(self.decoders[rows], reaches, memory, source_ids, verifier, self.hits)
 
 
 class Seq2SeqRows:
