@@ -50,7 +50,9 @@ def by_keras():
 
 @pytest.fixture
 def engine(file, by_keras):
-    return Seq2SeqEngine(file, by_keras.config)
+    engine = Seq2SeqEngine(file, by_keras.config)
+    engine.fewest = 3
+    return engine
 
 
 @pytest.fixture

@@ -20,8 +20,10 @@ from tfx_transformer.runtime.signature import Signature, compile_file
 from tfx_transformer.runtime.together import Together
 from tfx_transformer.runtime.verifier import Verifier
 
-# Fewer texts than this run one after the other, each by steps of its own.
-FEWEST_TOGETHER = 3
+# Fewer texts than this run one after the other, each by steps of its own. A common step computes
+# the rows of all texts, used or not: see benchmarks/README.md.
+_FEWEST, _FEWEST_IF_WIDE = 9, 4
+_WIDE = 512
 
 # Most bytes of the caches of several texts that stay allocated while no text runs. Those of small
 # models stay, for the next texts; those of 12 layers of 1,024, 800 MB, are freed.
@@ -64,6 +66,7 @@ class Seq2SeqEngine:
     Attributes:
         reaches: from the fewest slots to the whole context.
         several: number of beams -> the signatures for several texts.
+        fewest: number of texts from which on they are answered together.
         verifier: of `verify_<length>`; None if the file does not have it.
         drafted: tokens that it reads; 1 without it.
         hits: the share of right drafts so far; None: nothing is drafted.
@@ -73,6 +76,7 @@ class Seq2SeqEngine:
         self, file: str | os.PathLike, config: TransformerConfig, threads: int | None = None
     ) -> None:
         self.config = config
+        self.fewest = _FEWEST_IF_WIDE if config.hidden_dim >= _WIDE else _FEWEST
         self.model = compile_file(file, threads)
         longest = config.max_sequence_length
         lengths = [n for n in self.model.numbered("encode_") if n <= longest]
@@ -98,8 +102,8 @@ class Seq2SeqEngine:
             Signature(self.model, "prefill").input_buffer("memory")
         self.reaches = []
         for slots, begin in begins.items():
-            found = [Signature(self.model, begin + name) for name in steps]
-            self.reaches.append(Reach(slots, *found[:2], found[2] if has_verifier else None))
+            prefill, decoder, *verifiers = (Signature(self.model, begin + n) for n in steps)
+            self.reaches.append(Reach(slots, prefill, decoder, next(iter(verifiers), None)))
         names = ["decode"] if beams is None else ["decode", "decode_beams"]
         decoders = (Signature(self.model, name) for name in names)
         self.decoders = {signature.rows: signature for signature in decoders}
@@ -162,7 +166,7 @@ class Seq2SeqEngine:
         limit = loop.new_limit(options, self.config.max_sequence_length)
         draws = loop.uniforms(options, limit, len(source_ids))
         beams = options.beams
-        if on_ids is None and beams in self.several and len(source_ids) >= FEWEST_TOGETHER:
+        if on_ids is None and beams in self.several and len(source_ids) >= self.fewest:
             rows = Seq2SeqRows(self, beams, fewest=1)
             limits = np.full(len(source_ids), limit)
             found = loop.decode_rows(rows, source_ids, limits, options, self.config, draws)
@@ -224,13 +228,12 @@ class Seq2SeqRows:
     Args:
         engine: of the file.
         beams: of each text.
-        fewest: number of running texts, from which on new ones are answered together.
+        fewest: number of running texts, from which on new ones are answered together; None: that of
+            the engine.
     """
 
-    def __init__(
-        self, engine: Seq2SeqEngine, beams: int = 1, fewest: int = FEWEST_TOGETHER
-    ) -> None:
-        self._engine, self._beams, self._fewest = engine, beams, fewest
+    def __init__(self, engine: Seq2SeqEngine, beams: int = 1, fewest: int | None = None) -> None:
+        self._engine, self._beams, self._fewest = engine, beams, fewest or engine.fewest
         several = engine.several.get(beams)
         self.count, self._slots = (several.texts, several.slots) if several else (TURNS, 0)
         self._sources: dict[int, Sequence[int]] = {}
