@@ -22,7 +22,7 @@ from tfx_transformer.runtime.verifier import Verifier
 
 # Fewer texts than this run one after the other, each by steps of its own. A common step computes
 # the rows of all texts, used or not: see benchmarks/README.md.
-_FEWEST, _FEWEST_IF_WIDE = 9, 4
+_FEWEST, _FEWEST_IF_WIDE = 9, 6
 _WIDE = 512
 
 # Most bytes of the caches of several texts that stay allocated while no text runs. Those of small
