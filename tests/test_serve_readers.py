@@ -18,7 +18,7 @@ import pytest
 from processes import wait_for
 from serving import running
 
-from tfx_transformer import runtime
+from tfx_transformer import runtime, search
 from tfx_transformer.errors import InputError
 from tfx_transformer.prediction.tagging import TextTagger
 from tfx_transformer.prediction.tags import Tags
@@ -91,6 +91,48 @@ def test_vectors_are_those_of_the_model(server, text_embedder):
     refused = server.post("/v1/embeddings", input=texts[0], dimensions=3)
     assert refused.status_code == 400
     assert refused.json()["error"]["message"].startswith("the width is 3; vectors of this model")
+
+
+def test_rows_of_an_index_are_those_that_search_finds(text_embedder, tmp_path):
+    table = tmp_path / "my.csv"
+    rows = [f'{number},"{text}"\n' for number, text in enumerate(text_embedder.inputs)]
+    table.write_text("id,text\n" + "".join(rows), "utf-8")
+    search.make_index(tmp_path / "faq", text_embedder.path, [table], shown=["id"])
+    index, query = search.Index(tmp_path / "faq"), text_embedder.inputs[2]
+    with running([tmp_path / "faq", text_embedder.path]) as server:
+        assert [one["task"] for one in server.client.get("/v1/models").json()["data"]] == [
+            "index",
+            "embedding",
+        ]
+        for count in (None, 3):
+            asked = {} if count is None else {"count": count}
+            answer = server.post("/v1/search", query=query, **asked).json()
+            expected = index.search(query, count or 5)
+            for one, other in zip(answer["data"], expected, strict=True):
+                assert (one["row"], one["text"], one["cells"]) == (
+                    other.row,
+                    other.text,
+                    other.cells,
+                )
+                assert one["cosine"] == pytest.approx(other.cosine, abs=1e-5)
+                assert one["table"] == "my.csv"
+        assert answer["data"][0]["text"] == query
+        described = server.client.get("/openapi.json").json()["paths"]["/v1/search"]["post"]
+        schema = described["responses"]["200"]["content"]["application/json"]["schema"]
+        jsonschema.validate(answer, schema)
+        for wrong, words in (
+            ({}, "'query' is missing"),
+            ({"query": "a", "count": 101}, "from 1 to 100"),
+            ({"query": "a", "prompt_name": "none"}, "prompt"),
+            ({"query": "a", "model": text_embedder.path.name}, "does not answer /v1/search"),
+        ):
+            refused = server.post("/v1/search", **wrong)
+            assert refused.status_code == 400 and words in refused.json()["error"]["message"]
+        # What is damaged later is not the client's fault, and no path is shown.
+        index_served = server.service.models["faq"].model
+        index_served.store._places = np.full_like(index_served.store._places, 1 << 40)
+        failed = server.post("/v1/search", query="a")
+        assert failed.status_code == 500 and str(tmp_path) not in failed.text
 
 
 def test_images_come_as_base64(server, image_classifier):

@@ -27,11 +27,11 @@ def serve(
     page: bool = False,
     litert_js: Path | None = None,
 ) -> None:
-    """Serve bundles over HTTP, with OpenAI's API and without TensorFlow.
+    """Serve bundles and indexes over HTTP, with OpenAI's API and without TensorFlow.
 
     Args:
-        bundle: Folder of a bundle, such as saved_models/assistant.
-        bundles (BUNDLE): Further bundles, of any task.
+        bundle: Folder of a bundle, such as saved_models/assistant, or of an index.
+        bundles (BUNDLE): Further bundles, of any task, and indexes.
         host (NAME): Address to listen at; one that other machines reach needs a key in TFX_API_KEY.
         port: Port to listen at; 0 takes a free one.
         variant: TFLite file to run. [the first in the bundle]

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 
+from tfx_transformer.arguments import flag_for
 from tfx_transformer.errors import InputError
 from tfx_transformer.prediction.text import TextEmbedder
 from tfx_transformer.search import nearest, store
@@ -71,7 +72,9 @@ class Index:
         facts = self.store.facts
         path = Path(folder, facts["bundle"]) if bundle is None else Path(bundle)
         if bundle is None and not path.is_dir():
-            raise InputError(f"{folder}: its bundle is not at {path}.\n  Name it: --bundle BUNDLE")
+            flag = flag_for("bundle")
+            remedy = f"Name it: {flag} BUNDLE" if flag else "Put it there, or make the index again."
+            raise InputError(f"{folder}: its bundle is not at {path}.\n  {remedy}")
         variant = facts["model"]["variant"]
         self.model = model or open_embedder(path, variant, threads)
         if model_facts(path, variant)["files"] != facts["model"].get("files"):

@@ -14,6 +14,8 @@ from starlette.requests import Request
 
 from tfx_transformer import bundle, runtime
 from tfx_transformer.errors import InputError
+from tfx_transformer.search import Index
+from tfx_transformer.search.store import FACTS
 from tfx_transformer.serve import errors
 from tfx_transformer.serve.errors import Refusal, shown
 from tfx_transformer.serve.limits import Limits
@@ -25,11 +27,11 @@ _SLACK = 2.0
 
 
 class Served(NamedTuple):
-    """A model that is served.
+    """A model or an index that is served.
 
-    id: the name of its bundle's folder; task: of the model; model: of `runtime.load`; config: the
-    bundle's config.json; worker: its thread; created: seconds since 1970; fingerprint: of its
-    files.
+    id: the name of its folder; task: of the model, or `tasks.INDEX`; model: of `runtime.load`, or
+    a `search.Index`; config: the bundle's config.json; worker: its thread; created: seconds since
+    1970; fingerprint: of its files.
     """
 
     id: str
@@ -56,15 +58,15 @@ class Call(NamedTuple):
 
 
 class Service:
-    """Bundles that are loaded once and answer for all requests.
+    """Bundles and indexes that are loaded once and answer for all requests.
 
     Args:
-        paths: folders of bundles.
+        paths: folders of bundles, or of indexes that `search.make_index` made.
         limits: see `Limits`.
-        variant, threads: see `runtime.load`.
+        variant, threads: see `runtime.load`; an index has a variant of its own.
 
     Raises:
-        InputError: a bundle cannot be loaded, or two have the same name.
+        InputError: a bundle or an index cannot be loaded, or two have the same name.
     """
 
     def __init__(
@@ -85,10 +87,21 @@ class Service:
                     f"{path}: another bundle has the name {name!r}; requests choose models by "
                     "these names.\n  Rename one of the folders."
                 )
+            if (facts := Path(path, FACTS)).is_file():
+                self._add_index(name, facts, threads)
+                continue
             model = runtime.load(path, variant, threads)
             digest = hashlib.sha256(Path(path, bundle.SUMS).read_bytes()).hexdigest()
             created = int(os.path.getmtime(Path(path, bundle.CONFIG)))
             self.add(name, model, bundle.read_config(path), created, f"tfx_{digest[:12]}")
+
+    def _add_index(self, name: str, facts: Path, threads: int | None) -> None:
+        """Add the index whose facts are in a file."""
+        from tfx_transformer.serve.tasks import INDEX
+
+        digest = hashlib.sha256(facts.read_bytes()).hexdigest()
+        index = Index(facts.parent, threads=threads)
+        self.add(name, index, {"task": INDEX}, int(facts.stat().st_mtime), f"tfx_{digest[:12]}")
 
     def add(
         self, name: str, model: Any, config: dict[str, Any], created: int = 0, fingerprint: str = ""
@@ -97,14 +110,14 @@ class Service:
 
         Args:
             name: by which requests choose it.
-            model: of `runtime.load`.
-            config: config.json of its bundle.
+            model: of `runtime.load`, or an index.
+            config: config.json of its bundle; of an index its task alone.
             created, fingerprint: see `Served`.
         """
-        from tfx_transformer.serve.tasks import TASKS
+        from tfx_transformer.serve.tasks import SERVED
 
         task = config["task"]
-        worker = TASKS[task].worker(name, self.limits.queue, self.metrics, model)
+        worker = SERVED[task].worker(name, self.limits.queue, self.metrics, model)
         self.models[name] = Served(name, task, model, config, worker, created, fingerprint)
 
     def start(self) -> None:

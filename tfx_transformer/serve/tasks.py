@@ -15,6 +15,7 @@ from tfx_transformer.serve.endpoints import Endpoint
 from tfx_transformer.serve.metrics import Metrics
 from tfx_transformer.serve.predict import PREDICT
 from tfx_transformer.serve.reading import ReadingWorker
+from tfx_transformer.serve.search import SEARCH, searching
 from tfx_transformer.serve.tag import TAG
 from tfx_transformer.serve.translate import TRANSLATE
 from tfx_transformer.serve.work import Worker
@@ -48,11 +49,15 @@ TASKS = {
     "regression": Task(_reading, (PREDICT,)),
 }
 
+# An index is served like a model; its files say what it is, not a task.
+INDEX = "index"
+SERVED = TASKS | {INDEX: Task(searching, (SEARCH,))}
+
 
 def endpoints() -> list[tuple[Endpoint, list[str]]]:
     """Return every endpoint with the tasks whose models answer it."""
     found: dict[str, tuple[Endpoint, list[str]]] = {}
-    for name, task in TASKS.items():
+    for name, task in SERVED.items():
         for endpoint in task.endpoints:
             found.setdefault(endpoint.path, (endpoint, []))[1].append(name)
     return list(found.values())
