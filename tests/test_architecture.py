@@ -86,6 +86,8 @@ LIGHT = {
     ("text.sentencepiece", "sentencepiece"),
     # Image classifiers read files; text models do without.
     ("images", "PIL"),
+    # Batches for training are in the same folder as the formats of tables, which an index reads.
+    ("data.batches", "tensorflow"),
 }
 # The only functions outside `export` that may import a framework beside Keras, and why.
 FRAMEWORK_IN = {

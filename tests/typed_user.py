@@ -224,6 +224,7 @@ def embed(table: str) -> float:
     embedder.compile(loss=tfx.ScoredCorrelation())
     embedder.compile(loss=tfx.LabelContrast(0.1))
     print(tfx.training.embedder_defaults(), tfx.layers.TokenBag(97, 5))
+    print(tfx.layers.EdgeColorLogits(32, 4, 3))
     print(tfx.training.fine_tuning_defaults(384, rows=100, classes=6), tfx.training.is_few(100, 6))
     print(tfx.training.fine_tuning_defaults(384, rows=100, method="lora"))
     print(tfx.training.config_for_contrast(embedder.config), tfx.training.pieces_pattern("words"))
