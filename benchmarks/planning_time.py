@@ -4,7 +4,7 @@ Times are seconds of the processor, so other programs hardly change them. The pe
 products in the format of the arithmetic, in the same process, before, between and after the steps.
 "share" is the share of this peak that the operations of `plan` reach. "expected" is the share that
 `plan --device cpu` and the estimate of a run expect (`planning.cpu_utilisation`). It was chosen
-from "gpt2", "grouped", "bert" and the default classifier of texts.
+from these steps, which have no dropout, and from steps of recipes that have it: see docs/scale.md.
 
     python -m benchmarks planning_time
 
@@ -51,7 +51,7 @@ def measured(settings: Settings, shape: str) -> dict[str, Any]:
         peaks.append(peak(dtype))
     best, found = statistics.median(peaks), statistics.median(times)
     share = operations / best / found
-    expected = planning.cpu_utilisation(config.hidden_dim)
+    expected = planning.cpu_utilisation(config.dropout)
     return {
         "GFLOP": round(operations / 1e9),
         "peak, GFLOP/s": round(best / 1e9),

@@ -32,16 +32,16 @@ BaseDtype = Literal["float32", "bfloat16", "int8", "nf4"]
 UTILISATION = 0.4
 
 
-def cpu_utilisation(width: int) -> float:
+def cpu_utilisation(dropout: float) -> float:
     """Return the share of the speed of large matrix products that a training reaches on a CPU.
 
-    0.8 w / (w + 120): the time of products grows with the square of the width w, that of all else
-    with w. Both numbers were chosen from measured steps, see docs/scale.md.
+    It was chosen from measured steps, see docs/scale.md: with dropout, which draws many random
+    numbers, they reached less.
 
     Args:
-        width: features of a token, `hidden_dim`.
+        dropout: of the model.
     """
-    return 0.8 * width / (width + 120)
+    return 0.4 if dropout else 0.65
 
 
 class Device(NamedTuple):

@@ -64,7 +64,7 @@ class Machine:
         memory (GB): Memory of a device. [as the device has]
         tflops (NUMBER): Speed of a device, in trillions of operations a second. [as the device has]
         utilisation: Share of this speed that the training reaches, from 0 to 1. [0.4; on cpu
-            it follows from the width]
+            0.65, or 0.4 with dropout]
         bandwidth (GB): Gigabytes a second that a device sends to the next one. 50 is a network of
             400 Gbit/s for each device.
         price (NUMBER): Price of one device for one hour. [none]
@@ -93,18 +93,18 @@ class Machine:
             if value is not None and not 0 < value < float("inf"):
                 raise InputError(f"--{name} is {value:g}.\n  Expected more than 0.")
 
-    def known(self, precision: planning.Precision, width: int) -> planning.Device:
+    def known(self, precision: planning.Precision, dropout: float) -> planning.Device:
         """Return the device, with the numbers of the flags where they are given. Of cpu the speed
         is measured.
 
         Args:
             precision: format of the arithmetic in which it is measured.
-            width: features of a token, for the share of this speed that a training reaches.
+            dropout: of the model; it decides the share of this speed that a training reaches.
 
         Raises:
             InputError: the memory of this machine is not known.
         """
-        found = _this_machine(self, precision, width) if self.device == "cpu" else None
+        found = _this_machine(self, precision, dropout) if self.device == "cpu" else None
         found = found or planning.DEVICES[self.device]
         return planning.Device(
             found.memory if self.memory is None else self.memory * 1e9,
@@ -113,7 +113,9 @@ class Machine:
         )
 
 
-def _this_machine(machine: Machine, precision: planning.Precision, width: int) -> planning.Device:
+def _this_machine(
+    machine: Machine, precision: planning.Precision, dropout: float
+) -> planning.Device:
     """Return this machine as a device. Numbers that flags give are not measured."""
     from tfx_transformer.training import estimate
 
@@ -122,7 +124,7 @@ def _this_machine(machine: Machine, precision: planning.Precision, width: int) -
         raise InputError("the memory of this machine is not known.\n  Add --memory GB.")
     number = "float32" if precision == "float32" else "bfloat16"
     speed = machine.tflops or estimate.operations_per_second(number)
-    return planning.Device(memory, speed, planning.cpu_utilisation(width))
+    return planning.Device(memory, speed, planning.cpu_utilisation(dropout))
 
 
 def plan(
@@ -186,7 +188,7 @@ def plan(
     training = planning.Training(precision, adapters, rank, **on)
     sizes = _sizes(task, config, training)
     rows = batch_size // machine.devices
-    device = machine.known(precision, config.hidden_dim)
+    device = machine.known(precision, config.dropout)
     available = _USABLE * device.memory
     step = planning.best_step(config, sizes, rows, length, training, available)
     whole = planning.scale(

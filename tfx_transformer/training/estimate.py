@@ -77,7 +77,7 @@ def estimate(
     work = training_work(model, length, remat)
     batch_tokens, tokens = work.readings * batch_tokens, work.readings * tokens
     mean = length * tokens / (batch_tokens * steps) if steps else length
-    speed = cpu_utilisation(model.config.hidden_dim) * operations_per_second()
+    speed = cpu_utilisation(model.config.dropout) * operations_per_second()
     multiplying = work.operations(mean, remat) * tokens / speed
     updating = steps * work.trained * _PASSES / _sums_per_second()
     activations = math.ceil(4 * work.kept(batch_tokens / parts))
