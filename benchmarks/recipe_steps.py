@@ -223,7 +223,7 @@ def _begin(model: Any, weights: Path) -> None:
             for index, variable in enumerate(values):
                 variable.assign(held[str(index)])
         return
-    held = {str(i): keras.ops.convert_to_numpy(v) for i, v in enumerate(values)}
+    held = {str(i): np.asarray(keras.ops.convert_to_numpy(v)) for i, v in enumerate(values)}
     # Files of NumPy have no bfloat16, whose kind is "V".
     np.savez(
         weights, **{i: a.astype("float32") if a.dtype.kind == "V" else a for i, a in held.items()}
