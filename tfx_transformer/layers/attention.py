@@ -368,7 +368,8 @@ def count_blocks(query: Tensor, key: Tensor) -> int:
         key: float (batch, num_key_value_heads, keys, head_dim).
     """
     sizes = (*query.shape[:3], key.shape[2])
-    if keras.backend.backend() != "jax" or None in sizes:
+    known = all(isinstance(size, int) for size in sizes)  # not None, nor a symbol of JAX
+    if keras.backend.backend() != "jax" or not known:
         return 1
     scores = devices.own_rows(sizes[0]) * math.prod(sizes[1:])
     return min(math.ceil(scores / BLOCK), query.shape[2]) or 1
