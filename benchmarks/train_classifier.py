@@ -197,7 +197,8 @@ def _trainer_bfloat16(settings: Settings):
     return trainer(settings, bfloat16=True)
 
 
-_TRAINER = ("torch", "transformers", "accelerate")
+# Without the package datasets, the Trainer takes the folder of that name here for it.
+_TRAINER = ("torch", "transformers", "accelerate", "datasets")
 SYSTEMS = (
     *keras_systems(
         fit,
