@@ -89,7 +89,7 @@ def finished(recipe, folder):
     """What the recipe returned, what it exported, and where it drew the limit of lengths."""
     told = {}
 
-    def everything(path, texts, generator, int4):
+    def everything(path, texts, generator, int4, written):
         told["export"] = (path, texts)
         return {}
 

@@ -77,7 +77,7 @@ def test_a_step_without_a_finite_gradient_changes_nothing(dtype, jit_compile):
 
 
 def test_a_strategy_of_tensorflow_trains_the_same_and_leaves_bad_steps_out():
-    weights, losses = [], []
+    answers, losses = [], []
     for strategy in (None, tf.distribute.MirroredStrategy(["CPU:0"])):
         keras.utils.set_random_seed(1)
         with strategy.scope() if strategy else contextlib.nullcontext():
@@ -87,10 +87,11 @@ def test_a_strategy_of_tensorflow_trains_the_same_and_leaves_bad_steps_out():
         for one in (batch(), batch("weights", NAN), batch()):
             losses.append(model.train_on_batch(*one))
         assert int(keras.ops.convert_to_numpy(adamw.iterations.value)) == 2
-        weights.append(model.get_weights())
-    assert losses[0] == losses[3] and losses[2] == losses[5]
-    for alone, mirrored in zip(*weights, strict=True):
-        np.testing.assert_allclose(mirrored, alone, atol=1e-6)
+        answers.append(model.predict_on_batch(batch()[0]))
+    assert losses[0] == losses[3] and losses[2] == pytest.approx(losses[5], rel=1e-6)
+    # Not the weights: a gradient that is 0 but for rounding, as of the biases of keys, becomes as
+    # large as others by Adam.
+    np.testing.assert_allclose(answers[1], answers[0], atol=1e-5)
 
 
 def test_a_finite_loss_with_a_gradient_that_is_none():

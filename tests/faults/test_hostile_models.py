@@ -146,7 +146,7 @@ def test_what_configurations_expect_is_what_is_exported():
     lengths = [int(name.removeprefix("encode_")) for name in table if name.startswith("encode_")]
     expected = interface.seq2seq(model.config, lengths, 3)
     for beams in (1, 3):
-        expected |= interface.together(model.config, TEXTS, beams, 19, [19])
+        expected |= interface.together(model.config, TEXTS, beams, 19, [16, 19])
     expected[f"verify_{DRAFTED}"] = interface.verify(expected["decode"], DRAFTED)
     assert table.keys() == expected.keys()
     for name, (_, specs) in table.items():

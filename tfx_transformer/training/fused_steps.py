@@ -74,10 +74,12 @@ def adam(
 
 
 def subtract(variable: Any, factor: Tensor, delta: Tensor) -> None:
-    """Subtract factor * delta from a variable; the factor is float32 ()."""
+    """Subtract factor * delta from a variable; the factor is float32 (). With factor 0 the variable
+    stays as it is, whatever is in delta."""
     import tensorflow as tf
 
-    tf.raw_ops.ResourceApplyGradientDescent(var=_handle(variable), alpha=factor, delta=delta)
+    delta = tf.math.multiply_no_nan(delta, factor)
+    tf.raw_ops.ResourceApplyGradientDescent(var=_handle(variable), alpha=1.0, delta=delta)
 
 
 def _handle(variable):
