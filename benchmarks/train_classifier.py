@@ -50,8 +50,10 @@ def table(settings: Settings) -> Path:
         with source.open(encoding="utf-8", newline="") as rows:
             texts = [(row["text"], row["label"]) for row in csv.DictReader(rows)]
         drawn = np.random.default_rng(0).permutation(len(texts))[:ROWS]
-        with file.open("w", encoding="utf-8", newline="") as rows:
+        unfinished = file.with_suffix(".part")
+        with unfinished.open("w", encoding="utf-8", newline="") as rows:
             csv.writer(rows).writerows([("text", "label"), *(texts[index] for index in drawn)])
+        unfinished.rename(file)
     return file
 
 
