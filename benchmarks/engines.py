@@ -1,7 +1,7 @@
-"""What the tables share that run models of Hugging Face in other engines.
+"""The parts that `by_ctranslate2`, `by_llama_cpp` and `by_onnxruntime` share.
 
-Each is a model of the same shape with random weights, converted once; the files are kept in the
-folder `work` of the settings. A step writes as many tokens as those of our engines.
+Each runs Hugging Face's model of the same shape with random weights, converted once; the files are
+kept in the folder `work` of the settings. A step writes as many tokens as those of our engines.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def prompt(settings: Settings) -> np.ndarray:
 
 
 def tokens(settings: Settings) -> int:
-    """How many tokens a call counts as: see the module."""
+    """The tokens that a call counts as: see the module."""
     return settings["new"] if settings["new"] > 1 else settings["prompt"]
 
 
@@ -145,7 +145,7 @@ def llama_cpp(settings: Settings, kind: str):
 
 
 def share(settings: Settings, system: str) -> tuple[str, float]:
-    """What is read is multiplied, what is written reads all weights: the larger part's limit."""
+    """Products limit the reading of a prompt, memory the writing of tokens."""
     if settings["new"] == 1:
         return "gemm", 2e-9 * (WEIGHTS - VOCABULARY * WIDTH)
     return "memory", WEIGHTS * BYTES_PER_WEIGHT[system.rpartition("-")[2]] / 1e9

@@ -95,7 +95,8 @@ def torch_step(
     """Return a function that trains a PyTorch model for some steps on one batch.
 
     Args:
-        loss_of: computes the loss of the batch; compiled, if so asked.
+        loss_of: computes the loss of the batch.
+        compiled: compute it by torch.compile.
     """
     optimizer = torch.optim.AdamW(parameters, RATE, weight_decay=DECAY, fused=True)
     loss_of = torch.compile(loss_of) if compiled else loss_of
