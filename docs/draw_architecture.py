@@ -24,14 +24,19 @@ LEFT_OUT = {
     "__main__",
     "annotations",
     "arguments",
+    "clusters",
     "console",
+    "devices",
     "errors",
     "files",
     "flag_parser",
+    "installation",
     "json_files",
     "registration",
+    "renamed",
     "reprs",
     "resources",
+    "wording",
 }
 SIZE = (14, 11)  # inches
 BOX = (1.75, 0.62)  # width and height of a box, in the units of the picture
@@ -99,7 +104,7 @@ def draw(file: Path) -> None:
         axes.add_patch(FancyBboxPatch(corner, *BOX, fc="#f4f7fb", ec="#2f4b7c", **style))
         folder = (ROOT / PACKAGE / name).is_dir()
         label = f"{name}/" if folder else f"{name}.py"
-        axes.text(x, y, label, ha="center", va="center", fontsize=10, zorder=3)
+        axes.text(x, y, label, ha="center", va="center", fontsize=9, zorder=3)
     for floor in rows:
         axes.text(-0.55, floor * 1.35, f"floor {floor}", va="center", ha="right", color="#6b7a90")
     axes.set_xlim(-1.2, widest * 2.0)
