@@ -359,7 +359,13 @@ def test_all_lookups_of_a_row_are_clipped_as_one():
 
 
 @pytest.mark.parametrize(
-    "settings", [{"global_clipnorm": 3.0}, {"amsgrad": True}, {"gradient_accumulation_steps": 2}]
+    "settings",
+    [
+        {"global_clipnorm": 3.0},
+        {"global_clipnorm": 0.7, "loss_scale_factor": 4.0},
+        {"amsgrad": True},
+        {"gradient_accumulation_steps": 2},
+    ],
 )
 def test_steps_are_those_of_keras(settings):
     """Keras gets the sum of all lookups of a row; the kernel decays, the bias does not.

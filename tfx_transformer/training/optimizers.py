@@ -118,7 +118,12 @@ class AdamW(SkipsBadSteps, keras.optimizers.AdamW):
 
     def _clip_gradients(self, grads):
         """Clip as Keras does; the norm of all gradients is not computed a second time."""
-        is_other = self.clipnorm or not self.global_clipnorm or self.gradient_accumulation_steps
+        is_other = (
+            self.clipnorm
+            or not self.global_clipnorm
+            or self.gradient_accumulation_steps
+            or self.loss_scale_factor  # `norm` is that of the gradients before Keras unscaled them
+        )
         if is_other or _strategy() is not None:  # Keras clips by the norm on a replica
             return super()._clip_gradients(grads)
         scale = self.global_clipnorm / ops.maximum(self._of_step.norm, self.global_clipnorm)
