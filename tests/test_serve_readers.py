@@ -22,6 +22,7 @@ from tfx_transformer import runtime, search
 from tfx_transformer.errors import InputError
 from tfx_transformer.prediction.tagging import TextTagger
 from tfx_transformer.prediction.tags import Tags
+from tfx_transformer.serve.search import Question, nearest
 from tfx_transformer.serve.server import serve
 from tfx_transformer.text.tokenizer import Tokenizer
 
@@ -120,19 +121,43 @@ def test_rows_of_an_index_are_those_that_search_finds(text_embedder, tmp_path):
         described = server.client.get("/openapi.json").json()["paths"]["/v1/search"]["post"]
         schema = described["responses"]["200"]["content"]["application/json"]["schema"]
         jsonschema.validate(answer, schema)
-        for wrong, words in (
-            ({}, "'query' is missing"),
-            ({"query": "a", "count": 101}, "from 1 to 100"),
-            ({"query": "a", "prompt_name": "none"}, "prompt"),
-            ({"query": "a", "model": text_embedder.path.name}, "does not answer /v1/search"),
+        for name, value, words in (
+            ("query", None, "'query' is missing"),
+            ("query", "a" * 20_001, "1 to 20,000 characters"),
+            ("count", 101, "from 1 to 100"),
+            ("prompt_name", "none", "there is no prompt 'none'"),
+            ("model", text_embedder.path.name, "does not answer /v1/search"),
         ):
-            refused = server.post("/v1/search", **wrong)
-            assert refused.status_code == 400 and words in refused.json()["error"]["message"]
+            refused = server.post("/v1/search", **{"query": "a", name: value})
+            error = refused.json()["error"]
+            assert refused.status_code == 400
+            assert error["param"] == name and words in error["message"]
         # What is damaged later is not the client's fault, and no path is shown.
         index_served = server.service.models["faq"].model
         index_served.store._places = np.full_like(index_served.store._places, 1 << 40)
         failed = server.post("/v1/search", query="a")
         assert failed.status_code == 500 and str(tmp_path) not in failed.text
+
+
+class _Index:
+    """An index with a graph, whose rows are named by the question and their place."""
+
+    has_graph = True
+
+    def __init__(self):
+        self.calls = []
+
+    def nearest(self, vectors, count, exact=False):
+        self.calls.append((vectors[:, 0].tolist(), count, exact))
+        return [[f"{vector[0]:.0f}-{place}" for place in range(count)] for vector in vectors]
+
+
+def test_questions_that_compare_all_rows_do_so_in_one_pass():
+    index, vectors = _Index(), np.array([[5.0], [6.0], [7.0]])
+    questions = [Question([], 2, True), Question([], 1, False), Question([], 3, True)]
+    found = nearest(index, vectors, questions)
+    assert found == [["5-0", "5-1"], ["6-0"], ["7-0", "7-1", "7-2"]]
+    assert index.calls == [([5, 7], 3, True), ([6], 1, False)]
 
 
 def test_images_come_as_base64(server, image_classifier):

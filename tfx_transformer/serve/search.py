@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from tfx_transformer.errors import InputError
 from tfx_transformer.serve.endpoints import MODEL, Endpoint, listing
-from tfx_transformer.serve.errors import JSON
+from tfx_transformer.serve.errors import JSON, Refusal
 from tfx_transformer.serve.fields import Field
 from tfx_transformer.serve.metrics import Metrics
 from tfx_transformer.serve.reading import ReadingWorker, read_inputs
@@ -26,8 +26,11 @@ _COUNT, _MOST = 5, 100
 _LONGEST = 20_000
 
 
-class _Question(NamedTuple):
-    """ids: of the query; count: rows to find; exact: compare all rows."""
+class Question(NamedTuple):
+    """A query as the worker takes it.
+
+    ids: of the query; count: rows to find; exact: compare all rows.
+    """
 
     ids: list[int]
     count: int
@@ -45,27 +48,43 @@ def searching(name: str, most: int, metrics: Metrics, index: Index) -> ReadingWo
     """
     index.nearest(np.ones((1, index.store.facts["dimensions"]), "float32"), 1)
 
-    def run(questions: Sequence[_Question]) -> list[list[Found]]:
+    def run(questions: Sequence[Question]) -> list[list[Found]]:
         vectors = np.array(index.model.run_rows([one.ids for one in questions]))
         vectors = index.model.cut(vectors, index.store.facts["dimensions"])
         try:
-            return [
-                index.nearest(vector[None], one.count, one.exact)[0]
-                for vector, one in zip(vectors, questions, strict=True)
-            ]
+            return nearest(index, vectors, questions)
         except InputError as error:  # of a damaged file, whose path is not for clients
             raise RuntimeError(str(error)) from error
 
     return ReadingWorker(name, most, metrics, run)
 
 
+def nearest(index: Index, vectors: np.ndarray, questions: Sequence[Question]) -> list[list[Found]]:
+    """Return the rows nearest to the vector of each question, the nearest first. Questions that
+    compare all rows do so in one pass."""
+    compared = [i for i, one in enumerate(questions) if one.exact or not index.has_graph]
+    found: dict[int, list[Found]] = {}
+    if compared:
+        most = max(questions[i].count for i in compared)
+        rows = index.nearest(vectors[compared], most, exact=True)
+        found = dict(zip(compared, rows, strict=True))
+    return [
+        found[i][: one.count] if i in found else index.nearest(vectors[i : i + 1], one.count)[0]
+        for i, one in enumerate(questions)
+    ]
+
+
 async def _search(service: Service, call: Call) -> Response:
     index, body = call.served.model, call.body
     prompt = body.get("prompt_name") or index.model.config.prompt_name("query")
+    try:
+        index.model.config.prompt(prompt)
+    except InputError as error:
+        raise Refusal(400, str(error), "invalid_value", "prompt_name") from error
 
-    def read(queries: Sequence[str]) -> list[_Question]:
+    def read(queries: Sequence[str]) -> list[Question]:
         rows = index.model.rows(index.model.add_prompts(queries, prompt))
-        return [_Question(ids, body.get("count", _COUNT), body.get("exact", False)) for ids in rows]
+        return [Question(ids, body.get("count", _COUNT), body.get("exact", False)) for ids in rows]
 
     questions, (found,) = await read_inputs(service, call, [body["query"]], read)
     data = [

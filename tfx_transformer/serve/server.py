@@ -48,7 +48,7 @@ def serve(
     If the environment variable TFX_API_KEY is set, all requests need this key.
 
     Args:
-        paths: folders of bundles.
+        paths: folders of bundles, or of indexes.
         host: address to listen at; one that other machines reach needs the key, or `without_key`.
         port: 0 takes a free one.
         limits: see `Limits`.
