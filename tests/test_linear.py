@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from tiny_models import CONVOLUTIONS, tiny_encoder
 
 import tfx_transformer as tfx
 from tfx_transformer.data import read_labelled_texts
+from tfx_transformer.data.labelled_image import decode_images
 from tfx_transformer.evaluation.blending import blend
 from tfx_transformer.evaluation.linear import (
     NGramSettings,
@@ -27,6 +29,7 @@ from tfx_transformer.training import classifier_defaults, defaults, fill_in, pie
 from tfx_transformer.training.linear import (
     bucket_count,
     edge_colors,
+    edge_colors_of_files,
     fit_linear,
     hash_ngrams,
     join,
@@ -264,6 +267,25 @@ def test_a_joined_classifier_of_images_adds_both_logits():
     joined.divide_logits(2.0)
     np.testing.assert_allclose(joined(images), wanted / 2, atol=1e-3)
     assert tfx.config_for_fine_tuning(joined.config).linear_cells == 0
+
+
+def test_few_images_are_decoded_at_a_time(monkeypatch):
+    random = np.random.default_rng(8)
+    images = [random.integers(0, 256, (9, 13, 3)).astype("uint8") for _ in range(5)]
+    reader = SimpleNamespace(image_size=11, image_resize=None)
+    whole = decode_images(images, 11)
+    decoded = []
+
+    def decode(files, *size):
+        decoded.append(len(files))
+        return decode_images(files, *size)
+
+    monkeypatch.setattr("tfx_transformer.training.linear._DECODED", 2)
+    monkeypatch.setattr("tfx_transformer.training.linear.decode_images", decode)
+    vectors, mirrored = edge_colors_of_files(images, reader, 3, mirror=True)
+    assert decoded == [2, 2, 1]
+    np.testing.assert_allclose(vectors, edge_colors(whole, 3), atol=1e-5)
+    np.testing.assert_allclose(mirrored, edge_colors(whole[:, :, ::-1], 3), atol=1e-5)
 
 
 def fewest(model):

@@ -39,8 +39,10 @@ _CHOOSING = 3_000
 _CHOOSING_NUMBERS = 200_000
 _FEWEST_CHOOSING = 30
 
-# Texts whose n-grams are hashed at once, images whose features are computed at once.
+# Texts whose n-grams are hashed at once; images that are decoded, and whose features are computed,
+# at once.
 _TEXTS = 256
+_DECODED = 512
 _IMAGES = 64
 # Most numbers in the table of a linear classifier: 16 MiB of float32.
 _MOST_NUMBERS = 1 << 22
@@ -114,20 +116,38 @@ def edge_part(
     """
     names = reader.labels.names
     drawn = np.random.default_rng(0).permutation(len(train))[:_MOST_IMAGES]
-    size = reader.image_size, reader.image_resize
-    images, apart = (
-        decode_images(files, *size) for files in ([train.files[i] for i in drawn], held_out)
-    )
+    vectors, mirrored = edge_colors_of_files([train.files[i] for i in drawn], reader, cells, True)
     ids = train.targets(names)[drawn]
-    vectors, mirrored = (edge_colors(x, cells) for x in (images, images[:, :, ::-1]))
     few = slice(min(_CHOOSING, max(_CHOOSING_NUMBERS // len(names), _FEWEST_CHOOSING)))
     strength, both = choose_strength(vectors[few], mirrored[few], ids[few], balanced)
     if both:
         vectors, ids = np.concatenate([vectors, mirrored]), np.tile(ids, 2)
     kernel, bias = fit_vectors(vectors, ids, len(names), balanced, strength)
     joined = functools.partial(join_edges, model, kernel, bias, cells)
-    logits = edge_colors(apart, cells) @ kernel + bias
-    return LinearPart(f"{len(kernel):,} numbers of edges and colours", logits, joined)
+    (apart,) = edge_colors_of_files(held_out, reader, cells)
+    content = f"{len(kernel):,} numbers of edges and colours"
+    return LinearPart(content, apart @ kernel + bias, joined)
+
+
+def edge_colors_of_files(
+    files: Sequence[Any], reader: ImageClassifier, cells: int, mirror: bool = False
+) -> list[np.ndarray]:
+    """Return the features of images, see `edge_colors`, and with `mirror` those of the mirrored
+    images too. Few decoded images are in memory at a time.
+
+    Args:
+        files: image files, or images, as `decode_images` takes them.
+        reader: says how images are resized.
+        cells: parts along a side.
+        mirror: compute the features of the mirrored images too.
+    """
+    found: list[list[np.ndarray]] = [[], []] if mirror else [[]]
+    for start in range(0, len(files), _DECODED):
+        part = files[start : start + _DECODED]
+        images = decode_images(part, reader.image_size, reader.image_resize)
+        for features, turned in zip(found, (images, images[:, :, ::-1]), strict=False):
+            features.append(edge_colors(turned, cells))
+    return [np.concatenate(features) for features in found]
 
 
 def edge_colors(images: np.ndarray, cells: int) -> np.ndarray:
