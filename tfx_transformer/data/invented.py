@@ -35,11 +35,11 @@ _LONGEST_RUN = 12
 # A run in so many texts or more joins words, such as "with" and の: it stays where it is.
 _JOINS = 3
 # Share of the Japanese texts that become a noun phrase of other words; the chances of one word, of
-# two, and so on; what is between two words, as often as it is drawn.
+# two, and so on; what joins two words, repeated so that it is drawn more often.
 _PHRASES, _COUNTS = 0.5, (0.25, 0.45, 0.25, 0.05)
 _BETWEEN = ("の",) * 8 + ("と", "と", "", "", "", "や", "な", "い", "で", "への", "からの", "との")
-# The kinds of letters in a Japanese word, with the fewest and the most letters of each; how often
-# such a word is drawn.
+# The kinds of letters in a Japanese word, with the fewest and the most letters of each, and the
+# chance of such a word; and the chance of a long vowel after a letter of katakana.
 _SHAPES = {
     (("han", 1, 4),): 0.3,
     (("katakana", 2, 7),): 0.25,

@@ -61,8 +61,8 @@ class Encoded(NamedTuple):
 class Packed(NamedTuple):
     """Parts as they are sent to a process: a few large values.
 
-    If a process sends hundreds of texts at once, its memory grows with the number of times, since
-    the gaps between what it has allocated are not used again.
+    Sending hundreds of small values each time would leave gaps in the memory of the sender that are
+    not filled again: it would grow with every task.
 
     Attributes:
         content: the UTF-8 of all their texts, one after the other.

@@ -33,8 +33,8 @@ _SPLICED, _SHORTENED, _LENGTHENED = 0.5, 0.25, 0.4
 # The largest whole number that is drawn, and its digits: NumPy draws 64 bits.
 _MOST_DIGITS = 18
 _LARGEST = 10**_MOST_DIGITS - 1
-# Turns for each copy. In a turn, each row with a text gets a variant; the other rows do in one of
-# four turns. If rows of one kind only are there, they all do in one of two.
+# Turns for each copy. Rows with a text get a variant in every turn, other rows in every fourth. If
+# all rows are of one kind, they get one in every second turn.
 _TURNS, _TURNS_OF_OTHERS, _TURNS_OF_ALL = 2, 4, 2
 
 
@@ -62,9 +62,9 @@ class _Pool:
 def vary_tool_calls(
     examples: ToolCalls, copies: int, seed: int = 0, most: int = MOST_VARIED
 ) -> ToolCalls:
-    """Return the examples, followed by up to `copies` variants of each, or up to twice as many of
-    a row that shows a text without `enum` if other rows show none, and half as many of those: texts
-    are what a model copies least well.
+    """Return the examples, followed by up to `copies` variants of each. If only some requests show
+    a text without `enum`, these have up to twice as many variants and the others half as many:
+    texts are what a model copies least well.
 
     An argument is varied if the request has its value exactly once. The value of an `enum` may
     differ in case. It, or a boolean, may also be named by other words, which are found in pairs of
@@ -81,7 +81,7 @@ def vary_tool_calls(
     call is not valid.
 
     Args:
-        copies: most variants of each row, or on average; 0 adds none.
+        copies: most variants of each row, twice or half of it as above; 0 adds none.
         seed: draws the values.
         most: rows and variants at which no more variants are added.
 
