@@ -222,6 +222,10 @@ def test_a_linear_part_that_harms_has_no_share():
         return -np.mean(np.sum(soft * np.log(softmax(share * sure)), 1))
 
     assert deep == pytest.approx(minimize_scalar(loss).x, rel=1e-3)
+    # By -1.5 * wrong the labels are more probable than by the deep logits; no share is negative.
+    wrong = random.normal(size=sure.shape) - 5 * np.eye(CLASSES)[truth]
+    assert blend(sure, wrong, truth) == (pytest.approx(deep, rel=1e-6), 0)
+    assert blend(wrong, wrong, truth) == (0, 0)
 
 
 def test_mirrored_images_are_used_where_they_help():

@@ -29,12 +29,14 @@ def blend(deep: np.ndarray, linear: np.ndarray, truth: np.ndarray) -> tuple[floa
     targets[np.arange(count), truth] = 1 - 1 / (count + 2)
     both = np.stack([_centre(deep), _centre(linear)])
     (alone,), losses = _fit(both[1:], targets)
+    if alone < 0:
+        alone, losses = 0.0, np.full(count, np.log(classes))
     (a, b), blended = _fit(both, targets)
     if b < 0:
         ((a,), blended), b = _fit(both[:1], targets), 0.0
     gains = losses - blended
     if a < 0 or gains.mean() <= gains.std() / np.sqrt(count):
-        return 0.0, max(float(alone), 0.0)
+        return 0.0, float(alone)
     return float(a), float(b)
 
 
