@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_models import tiny_causal
 
 from tfx_transformer.config import TransformerConfig
-from tfx_transformer.export.repetition import time_with_drafts
+from tfx_transformer.export.repetition import repeats, time_with_drafts
 from tfx_transformer.generation import GenerationOptions, loop
 from tfx_transformer.generation.drafting import Drafter, Hits
+from tfx_transformer.text.tokenizer import Tokenizer
 
 VOCABULARY, CONTEXT = 7, 41
 NARROW = 128  # of a model whose steps of several tokens take longest
@@ -144,6 +146,15 @@ def test_time_with_drafts_by_hand():
     assert time_with_drafts([(text, text)], wide) == pytest.approx((2 + 12 * 1.2) / 60)
     assert time_with_drafts([([1, 2, 3], [7, 8, 9])], wide) == 1
     assert time_with_drafts([], narrow) == 1
+
+
+@pytest.mark.parametrize(("room", "expected"), [(15, False), (60, True)])
+def test_an_answer_counts_as_far_as_the_model_can_write_it(room, expected):
+    tokenizer = Tokenizer.train(["abc"], 300)
+    answer = "0123456789" + "xyz" * 30
+    assert len(tokenizer.encode(answer)) >= 100, "a token for each letter"
+    size = {"vocabulary_size": tokenizer.vocabulary_size, "max_sequence_length": room}
+    assert repeats(tiny_causal(**size), tokenizer, [("a", answer)]) == expected
 
 
 def test_a_text_without_repetition_is_not_drafted():

@@ -86,9 +86,10 @@ def everything(
             and without adapters. None: compile the bundle's model.
         int4: inputs from `training_rows`: the bundle also gets a TFLite file of 4-bit weights,
             rounded so that its answers to them change least. None: no such file.
-        written: prompts with their right answers, of a model that writes. Unless these repeat much
-            of what is before them, TFLite files have no steps that read several tokens of a text,
-            which make the export longer: see `generation.drafting`. None: they have such steps.
+        written: prompts of held-out rows with their right answers, of a model that writes. If the
+            answers repeat little of what is before them, TFLite files have no steps that read
+            several tokens of a text, which make the export longer: see `generation.drafting`. None:
+            they have such steps.
 
     Raises:
         InputError: an export could not be made. This and any other error is raised after all other

@@ -1,4 +1,4 @@
-"""The steps that look-up drafting saves on the texts that a model is to write."""
+"""The time that look-up drafting saves on the texts that a model is to write."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _TEXTS = 250
 # The time of a step that reads several tokens, in steps that read one; see benchmarks/README.md.
 _TIME, _TIME_IF_NARROW = 1.2, 1.8
 
-# The most time with drafts, as a share of the time without, for which files have such steps: they
-# make an export longer.
+# Files have such steps if the time with drafts is at most this share of the time without: they make
+# an export longer.
 _MOST = 0.97
 
 
@@ -30,11 +30,14 @@ def repeats(model, tokenizer: Tokenizer, written: Sequence[tuple[Prompt, str]]) 
     Args:
         model: a model that writes.
         tokenizer: its tokenizer.
-        written: prompts with their right answers, of rows that the model is not tested on.
+        written: prompts of held-out rows with their right answers, which count as far as the model
+            can write them. Drafts change no answer, so no score.
     """
     encode = text_generator(model, tokenizer).encode
-    few = written[:_TEXTS]
-    ids = ((encode(text, truncate=True), tokenizer.encode(answer)) for text, answer in few)
+    ids = []
+    for text, answer in written[:_TEXTS]:
+        prompt = encode(text, truncate=True)
+        ids.append((prompt, tokenizer.encode(answer)[: model.room(len(prompt))]))
     return time_with_drafts(ids, model.config.hidden_dim) <= _MOST
 
 
