@@ -1,11 +1,14 @@
 """Steps that read the first slots of a cache only: a text is continued by those that reach as far
 as it does. The oracle is Keras, which reads the whole cache."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from tiny_models import VARIANTS, tiny_causal
 
-from tfx_transformer.export import signatures
+from tfx_transformer.export import compact, signatures
 from tfx_transformer.export.to_litert import convert
 from tfx_transformer.export.verify_generator import CAUSAL
 from tfx_transformer.generation import GenerationOptions, drafting
@@ -144,6 +147,24 @@ def test_several_tokens_are_read_as_one_by_one(engines):
         np.testing.assert_allclose(found, expected[position : position + 5], **CLOSE)
     with pytest.raises(ValueError, match="position 15"):
         session.verify([3], 15)
+
+
+@pytest.mark.parametrize("missing", ["verify", "first", "first|verify", f"first|verify|_{ROWS}"])
+def test_files_of_older_versions(engines, invoked, tmp_path, missing):
+    """The oldest have one step, for one text, which reads all slots."""
+    by_keras, engine = engines
+    names = {name for name in engine.model.signatures if re.search(missing, name)}
+    file = tmp_path / "model.tflite"
+    file.write_bytes(compact.without_signatures(Path(engine.model.file).read_bytes(), names))
+    older, options = CausalEngine(file, by_keras.config), GenerationOptions(max_new_tokens=9)
+    prompts = [[5, 3, 9], [8], [7, 4, 7, 4, 7, 4, 7, 4], [6, 6], [3] * 12, [4, 20]]
+    found = older.generate_ids(prompts, options)
+    np.testing.assert_array_equal(found, by_keras.generate_ids(prompts, options))
+    for ids, row in zip(prompts, found, strict=True):  # alone
+        (one,) = older.generate_ids([ids], options)
+        np.testing.assert_array_equal(one, row[: len(one)])
+    assert not names & {*invoked}
+    assert older.drafted == (1 if "verify" in missing else 5)
 
 
 def test_rows_begin_and_end_at_any_time(engines, invoked):

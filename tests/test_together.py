@@ -1,6 +1,8 @@
 """Several texts that an encoder-decoder answers at a time. The oracle is Keras, and each text by
 itself."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,12 +10,13 @@ from hypothesis import strategies as st
 from tiny_models import VARIANTS, tiny_config, tiny_model
 
 from tfx_transformer.export import compact, signatures
-from tfx_transformer.export.to_litert import convert
+from tfx_transformer.export.to_litert import Conversion, convert
 from tfx_transformer.export.verify_generator import SEQ2SEQ, _deviation
 from tfx_transformer.generation import GenerationOptions, drafting, loop
 from tfx_transformer.generation.drafting import Hits
 from tfx_transformer.models.decoding import KerasEngine
 from tfx_transformer.runtime import seq2seq
+from tfx_transformer.runtime.model_file import read_signatures
 from tfx_transformer.runtime.seq2seq import Seq2SeqEngine, Seq2SeqRows
 from tfx_transformer.runtime.signature import Signature
 
@@ -228,15 +231,31 @@ def test_verification_steps_with_every_signature(engine, by_keras, invoked):
     assert {name for name in engine.model.signatures if "encode" not in name} - {*invoked} == set()
 
 
-def test_older_files_answer_one_text_after_the_other(file, by_keras, invoked, tmp_path):
-    names = {f"decode_{TEXTS}", f"decode_{TEXTS}x{BEAMS}"}
-    names |= {f"prefill_{TEXTS}x{length}" for length in (3, SLOTS)}
+@pytest.mark.parametrize("also", ["", "|verify", "|first", "|first|verify"])
+def test_older_files_answer_one_text_after_the_other(file, by_keras, invoked, tmp_path, also):
+    """The oldest have neither steps that read the first slots nor steps that verify drafts."""
+    missing = re.compile(f"(decode|prefill)_{TEXTS}" + also)
+    names = {name for name in read_signatures(file) if missing.search(name)}
     older = tmp_path / "model.tflite"
     older.write_bytes(compact.without_signatures(file.read_bytes(), names))
     options = GenerationOptions(max_new_tokens=4)
-    found = Seq2SeqEngine(older, by_keras.config).generate_ids(SOURCES, options)
+    engine = Seq2SeqEngine(older, by_keras.config)
+    found = engine.generate_ids(SOURCES, options)
     np.testing.assert_array_equal(found, by_keras.generate_ids(SOURCES, options))
-    assert {name for name in invoked if "decode" in name} == {"first_6_decode", "decode"}
+    near = set() if "first" in also else {"first_6_decode"}
+    assert {name for name in invoked if "decode" in name} == {"decode"} | near
+    assert engine.drafted == (1 if "verify" in also else 5)
+
+
+def test_without_drafts_a_file_has_all_other_steps(monkeypatch, tmp_path):
+    monkeypatch.setattr(signatures, "FIRST_SLOTS", (FIRST,))
+    tables = []
+    for drafts in (True, False):
+        conversion = Conversion(model(), {None: tmp_path / "file"}, None, drafts=drafts)
+        with conversion._folder:
+            tables.append({*conversion.table})
+    usual, without = tables
+    assert usual - without == {"verify_5", "first_6_verify_5"} and without < usual
 
 
 class Table:
