@@ -194,6 +194,7 @@ def choose_strength(
     length = max(float(np.linalg.norm(vectors, axis=1).mean()), 1e-6)
     parts = vectors / length, mirrored / length
 
+    @functools.cache
     def loss(strength: float, both: bool) -> float:
         losses = []
         for inside, outside in _folds(ids):

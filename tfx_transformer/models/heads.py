@@ -78,8 +78,9 @@ def add_head(base: EncoderModel, head: Head) -> Classifier:
         InputError: `base` makes other vectors, or its vectors pass projections.
     """
     config = base.config
-    changes: dict[str, Any] = {"num_classes": len(head.labels), "multi_label": False}
-    changes["linear_cells"] = 0
+    # A linear part has logits of the classes of `base`.
+    changes: dict[str, Any] = {"num_classes": len(head.labels), "linear_cells": 0}
+    changes["multi_label"] = False
     if isinstance(base, Embedder):
         if config.projections:
             raise InputError(

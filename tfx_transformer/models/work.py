@@ -77,7 +77,6 @@ def training_work(model: keras.Model, length: int, remat: bool = False) -> Work:
     counts = trainable_summary(model)
     stacks = [layer for layer in model.layers if isinstance(layer, TransformerStack)]
     layers = sum(len(stack.blocks) for stack in stacks)
-    head = config.head_dim or config.hidden_dim // config.num_heads
     training = Training(remat=remat, backend=keras.backend.backend())
     kernels, maps = _convolutions(model)
 
@@ -93,7 +92,7 @@ def training_work(model: keras.Model, length: int, remat: bool = False) -> Work:
         frozen=counts["frozen"],
         parameter_bytes=counts["trained_bytes"] + counts["frozen_bytes"],
         multiplied=counts["trained"] - _table_parameters(model) + kernels,
-        features=layers * config.num_heads * head,
+        features=layers * config.num_heads * config.head_dim,
         kept=kept,
         readings=model.readings,
     )
