@@ -129,8 +129,9 @@ def _linear_results(content: bytes) -> list[str]:
 
 def _quantize(content: bytes, bits: int) -> bytes:
     """Return a float32 TFLite file with its weight matrices in 8 bits, as LiteRT's converter
-    quantizes them, with one scale for each row; or in 4 bits, with one scale for 32 numbers. Then
-    kernels of convolutions, and matrices whose rows do not divide into blocks of 32, have 8 bits.
+    quantizes them, with one scale for each row; or in 4 bits, with one scale for 32 numbers. In a
+    file of 4 bits, kernels of convolutions and matrices whose rows do not divide into blocks of 32
+    have 8 bits.
     """
     from litert_quantizer import quantizer, recipe
 

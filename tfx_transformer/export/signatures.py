@@ -24,8 +24,9 @@ TOGETHER = 64
 PREFILL_LENGTHS = (1, 16, 64, 256, 1024)
 
 # A step reads the whole cache, full or not, and XNNPACK copies all that it reads. So there are also
-# steps that read only the first slots, if these are less than two thirds of the context, and for
-# some of these numbers prefills.
+# steps that read only the first slots: these numbers of slots, if less than two thirds of the
+# context; of an encoder-decoder every second number. A decoder-only model also has prefills that
+# read only so many slots, for some of the numbers.
 FIRST_SLOTS = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 PREFILLED_SLOTS = (256, 1024, 4096, 16384)
 
@@ -182,7 +183,10 @@ def seq2seq_signatures(
         the new kv_cache_k_<i>, kv_cache_v_<i>. `decode_beams`: the same for `beams` rows, with
         rows int32 (beams,), the row of the step before that each row continues. `verify_<length>`,
         unless rows is 1: as `decode`, with tokens int32 (1, length) and the logits after each of
-        them, float32 (1, length, vocabulary_size).
+        them, float32 (1, length, vocabulary_size). `first_<slots>_prefill`, unless rows is 1: as
+        `prefill`, of the first vectors of the memory; zeros fill up the cross-attention cache.
+        `first_<slots>_decode` and `first_<slots>_verify_<length>`: the same functions, which read
+        only the first slots of the same caches; for sources and texts that fit into them.
 
     For several texts at a time, with slots for `TOGETHER_SLOTS` tokens of source and answer each,
     unless rows is 1 or the model has a sliding window:

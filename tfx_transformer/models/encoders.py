@@ -364,8 +364,8 @@ class PooledModel(EncoderModel):
             self.pooler_norm = new_norm(config.norm, config.norm_bias, **part)
 
     def features(self, inputs: Any, training: bool | None = None) -> Tensor:
-        """Return the vector that the logits are computed from, but those of a linear part, float
-        (batch, width)."""
+        """Return the vector that the Transformer's logits are computed from, float (batch, width).
+        A linear part has features of its own."""
         inputs = self.by_name(inputs)
         x, mask = self.encode(inputs, training=training)
         x = self.pool(x, mask)

@@ -51,8 +51,8 @@ class Seq2SeqEngine:
     file and, if the file has them, `prefill_<texts>x<length>`, `decode_<texts>` and
     `decode_<texts>x<beams>`, which answer several texts at a time, and `verify_<length>`, which
     reads several tokens of a text (see `generation.drafting`). A step takes longer the more of the
-    caches it reads, so a short source is read by `first_<slots>_prefill`, and by
-    `first_<slots>_decode` as long as the text fits into these slots too.
+    caches it reads. So a short source is projected by `first_<slots>_prefill`, and the text is
+    continued by `first_<slots>_decode` as far as it fits into these slots too.
 
     The caches stay in LiteRT's buffers; only token ids and logits pass between Python and LiteRT.
     Without beams each buffer is the input and the output of a step, so nothing is copied; the beams
@@ -200,7 +200,7 @@ class Seq2SeqEngine:
         """Encode a source, project it for cross-attention, and return its decoding steps.
 
         Args:
-            rows: 1, or the rows of `decode_beams`, which read the whole caches.
+            rows: 1, or the number of rows of `decode_beams`, which reads the whole caches.
             fewest_slots: leave out the steps that read fewer slots.
 
         Raises:
