@@ -156,13 +156,11 @@ def test_files_of_older_versions(engines, invoked, tmp_path, missing):
     names = {name for name in engine.model.signatures if re.search(missing, name)}
     file = tmp_path / "model.tflite"
     file.write_bytes(compact.without_signatures(Path(engine.model.file).read_bytes(), names))
-    older, options = CausalEngine(file, by_keras.config), GenerationOptions(max_new_tokens=9)
+    older, options = CausalEngine(file, by_keras.config), GenerationOptions(temperature=1.3)
     prompts = [[5, 3, 9], [8], [7, 4, 7, 4, 7, 4, 7, 4], [6, 6], [3] * 12, [4, 20]]
-    found = older.generate_ids(prompts, options)
-    np.testing.assert_array_equal(found, by_keras.generate_ids(prompts, options))
-    for ids, row in zip(prompts, found, strict=True):  # alone
-        (one,) = older.generate_ids([ids], options)
-        np.testing.assert_array_equal(one, row[: len(one)])
+    for texts in (prompts, prompts[1:4]):  # together, and one after the other
+        found = older.generate_ids(texts, options)
+        np.testing.assert_array_equal(found, by_keras.generate_ids(texts, options))
     assert not names & {*invoked}
     assert older.drafted == (1 if "verify" in missing else 5)
 
