@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -221,7 +222,8 @@ def test_a_linear_part_that_harms_has_no_share():
     def loss(share):
         return -np.mean(np.sum(soft * np.log(softmax(share * sure)), 1))
 
-    assert deep == pytest.approx(minimize_scalar(loss).x, rel=1e-3)
+    smallest: Any = minimize_scalar(loss)
+    assert deep == pytest.approx(smallest.x, rel=1e-3)
     # By -1.5 * wrong the labels are more probable than by the deep logits; no share is negative.
     wrong = random.normal(size=sure.shape) - 5 * np.eye(CLASSES)[truth]
     assert blend(sure, wrong, truth) == (pytest.approx(deep, rel=1e-6), 0)
