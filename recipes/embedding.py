@@ -14,6 +14,9 @@ from typing import Any, Literal
 
 import tfx_transformer as tfx
 
+# What a new model takes for a setting that is not given.
+NEW = {"epochs": 20, "learning_rate": 1e-3, "layer_decay": 1.0}
+
 
 def main(
     csv: Path | None = None,
@@ -46,11 +49,11 @@ def main(
         "", "mean", "first", "last", "max", "mean_sqrt_length", "weighted_mean", "attention"
     ] = "",
     dropout: float = 0.1,
-    epochs: int = 20,
+    epochs: int | None = None,
     batch_size: int = 64,
     remat: bool = False,
-    learning_rate: float = 1e-3,
-    layer_decay: float = 1.0,
+    learning_rate: float | None = None,
+    layer_decay: float | None = None,
     warmup_steps: int = 100,
     weight_decay: float = 0.05,
     temperature: float = 0.05,
@@ -115,12 +118,14 @@ def main(
         dropout: Share of activations that training drops, from 0 to 1.
 
     Training arguments:
-        epochs: Passes over the data.
+        epochs: Passes over the data. Default: 20; 4 with a pre-trained base.
         batch_size: Pairs in one training step; each text is compared with all others of its batch.
         remat: Keep only the input of each layer in memory, and compute it again for the gradient:
             less memory, a third more computing, and the same result.
-        learning_rate: Highest learning rate.
-        layer_decay: Factor on the learning rate from each layer to the one below it.
+        learning_rate: Highest learning rate. Default: 0.001; 0.0001 or less with a pre-trained
+            base, by its width.
+        layer_decay: Factor on the learning rate from each layer to the one below it. Default: 1;
+            0.9 with a pre-trained base.
         warmup_steps: Steps in which the learning rate rises to its highest value.
         weight_decay: Decay of the weights, decoupled from the gradient (AdamW).
         temperature: Divisor of the cosines in the contrastive loss; it is not used with scores.
@@ -193,6 +198,11 @@ def main(
             max_sequence_length=max_length,
             ngram_buckets=ngram_buckets,
         )
+    defaults = dict(NEW)
+    if tfx.training.Past(base).is_pretrained:
+        defaults |= tfx.training.embedder_tuning_defaults(config.hidden_dim)
+    settings = tfx.training.fill_in(settings, defaults)
+    epochs, learning_rate = settings["epochs"], settings["learning_rate"]
     if not pooling:
         pooling = config.pooling if isinstance(base_model, tfx.Embedder) else "mean"
         settings["pooling"] = pooling
@@ -234,7 +244,7 @@ def main(
         decay="cosine",
         total_steps=total_steps,
         weight_decay=weight_decay,
-        layer_decay=layer_decay,
+        layer_decay=settings["layer_decay"],
     )
     scored = tfx.ScoredCorrelation() if model.bag else tfx.ScoredCosine()
     loss = scored if score else tfx.InBatchContrast(temperature)

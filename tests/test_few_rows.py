@@ -21,7 +21,7 @@ from tfx_transformer.models.heads import add_head
 from tfx_transformer.models.losses import LabelContrast
 from tfx_transformer.models.saving import load, save
 from tfx_transformer.text.tokenizer import MASK_TOKEN, Tokenizer
-from tfx_transformer.training import fine_tuning_defaults, is_few
+from tfx_transformer.training import embedder_tuning_defaults, fine_tuning_defaults, is_few
 from tfx_transformer.training.heads import HeadOnVectors, config_for_contrast
 from tfx_transformer.training.past import Past
 
@@ -50,6 +50,12 @@ def test_the_rule_of_fine_tuning_by_hand():
         adapters = fine_tuning_defaults(384, 4907, 6, method=method)
         assert adapters == trec | {"learning_rate": 1.5e-3, "layer_decay": 1.0}
     assert fine_tuning_defaults(768, 900, method="lora")["learning_rate"] == 5.3e-4
+
+
+def test_embedders_with_a_base_change_less():
+    found = [embedder_tuning_defaults(width) for width in (128, 384, 768)]
+    assert [one["learning_rate"] for one in found] == [1e-4, 1e-4, 3.5e-5]  # 1e-4 / 2^1.5
+    assert found[0] == {"epochs": 4, "learning_rate": 1e-4, "layer_decay": 0.9}
 
 
 def test_every_recipe_that_trains_adapters_passes_its_method():

@@ -35,6 +35,7 @@ _MODULE_OF = {
     "check_settings": "preflight",
     "classifier_defaults": "defaults",
     "embedder_defaults": "defaults",
+    "embedder_tuning_defaults": "defaults",
     "config_for_contrast": "heads",
     "disable_dropout": "preferences",
     "fill_in": "defaults",
@@ -69,6 +70,9 @@ if TYPE_CHECKING:
     from tfx_transformer.training.classification import ClassifierRun as ClassifierRun
     from tfx_transformer.training.defaults import classifier_defaults as classifier_defaults
     from tfx_transformer.training.defaults import embedder_defaults as embedder_defaults
+    from tfx_transformer.training.defaults import (
+        embedder_tuning_defaults as embedder_tuning_defaults,
+    )
     from tfx_transformer.training.defaults import fill_in as fill_in
     from tfx_transformer.training.defaults import fine_tuning_defaults as fine_tuning_defaults
     from tfx_transformer.training.defaults import is_few as is_few
