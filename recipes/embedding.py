@@ -122,7 +122,7 @@ def main(
         batch_size: Pairs in one training step; each text is compared with all others of its batch.
         remat: Keep only the input of each layer in memory, and compute it again for the gradient:
             less memory, a third more computing, and the same result.
-        learning_rate: Highest learning rate. Default: 0.001; 0.0001 or less with a pre-trained
+        learning_rate: Highest learning rate. Default: 0.001; 0.00003 or less with a pre-trained
             base, by its width.
         layer_decay: Factor on the learning rate from each layer to the one below it. Default: 1;
             0.9 with a pre-trained base.

@@ -54,8 +54,8 @@ def test_the_rule_of_fine_tuning_by_hand():
 
 def test_embedders_with_a_base_change_less():
     found = [embedder_tuning_defaults(width) for width in (128, 384, 768)]
-    assert [one["learning_rate"] for one in found] == [1e-4, 1e-4, 3.5e-5]  # 1e-4 / 2^1.5
-    assert found[0] == {"epochs": 4, "learning_rate": 1e-4, "layer_decay": 0.9}
+    assert [one["learning_rate"] for one in found] == [3e-5, 3e-5, 1.1e-5]  # 3e-5 / 2^1.5
+    assert found[0] == {"epochs": 4, "learning_rate": 3e-5, "layer_decay": 0.9}
 
 
 def test_every_recipe_that_trains_adapters_passes_its_method():

@@ -91,14 +91,14 @@ def embedder_defaults(has_teacher: bool = False, has_base: bool = False) -> dict
 def embedder_tuning_defaults(width: int) -> dict[str, Any]:
     """Return the settings to fine-tune a pre-trained encoder as an embedder.
 
-    The learning rate is 1e-4 up to a width of 384, and falls with the width to the power of 1.5, as
+    The learning rate is 3e-5 up to a width of 384, and falls with the width to the power of 1.5, as
     in `fine_tuning_defaults`. It is lower than there, since the vectors of an embedder are to be
     kept, and only a few passes improve them. docs/quality.md has the figures.
 
     Args:
         width: of the encoder's vectors.
     """
-    rate = 1e-4 * min(1.0, (384 / width) ** 1.5)
+    rate = 3e-5 * min(1.0, (384 / width) ** 1.5)
     return {"epochs": 4, "learning_rate": float(f"{rate:.2g}"), "layer_decay": 0.9}
 
 
