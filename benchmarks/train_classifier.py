@@ -20,12 +20,12 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import shapes
+from benchmarks.encoder import HEADS, LAYERS, VOCABULARY, WIDTH
 from benchmarks.tables import Case, Settings, System
 from benchmarks.train_systems import DECAY, RATE, keras_systems
 
 UNIT = "texts/s"
 ROWS, BATCH, LENGTH = 256, 32, 64
-LAYERS, HEADS, WIDTH, VOCABULARY = 6, 12, 384, 30_522
 MINILM = "all-MiniLM-L6-v2"
 
 CASES = tuple(

@@ -174,8 +174,7 @@ def main(
         others = others.without(train.texts(), held_out.texts())
         taught = tfx.data.add_unlabelled_pairs(train, others, seed)
 
-    has = {"has_teacher": bool(taught_by), "has_base": bool(base)}
-    defaults = tfx.training.embedder_defaults(**has)
+    defaults = tfx.training.embedder_defaults(bool(taught_by), has_base=bool(base))
     settings = tfx.training.fill_in(settings, defaults)
     bag_width = settings["bag_width"] or 0
 

@@ -115,8 +115,8 @@ def text_embedder(encoder_words, encoder_texts, tmp_path_factory) -> Exported:
 
 @pytest.fixture(scope="session")
 def image_classifier(tmp_path_factory) -> Exported:
-    """Of a convolutional tokenizer and a linear part; its images are PNG files, two in a folder for
-    each label."""
+    """A classifier with a convolutional tokenizer and a linear part. Its images are PNG files,
+    two in a folder for each label."""
     from tiny_models import CONVOLUTIONS, tiny_encoder
 
     import tfx_transformer as tfx

@@ -231,8 +231,8 @@ def test_a_linear_part_that_harms_has_no_share():
 
 
 def test_mirrored_images_are_used_where_they_help():
-    """In one set only the first number tells the class, and a mirror turns its sign; in the other
-    the mirror turns the sign of noise, of which there is more than images."""
+    """In one set only the first number depends on the class, and a mirror turns its sign. In the
+    other set the mirror turns the sign of noise, which has more numbers than there are images."""
     random = np.random.default_rng(2)
     ids = np.arange(60) % 2
     vectors = random.normal(size=(60, 81))
