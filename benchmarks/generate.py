@@ -86,7 +86,9 @@ def litert_engine(settings: Settings, variant: str):
         quantize = None if variant == "float32" else variant
         convert(new_model(settings), file, quantize)
     config = shapes.GPTS[settings["gpt"]].config()
-    return timed(settings, CausalEngine(file, config, threads=settings["threads"]))
+    engine = CausalEngine(file, config, threads=settings["threads"])
+    engine.hits = None
+    return timed(settings, engine)
 
 
 def keras_hub_model(settings: Settings, jit_compile: bool | str):

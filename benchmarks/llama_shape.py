@@ -75,6 +75,7 @@ def litert_engine(settings: Settings, variant: str):
     if not file.exists():
         _export(file, variant)
     engine = CausalEngine(file, config(), threads=settings["threads"])
+    engine.hits = None  # see `generate`
     ids, options = prompt(settings), GenerationOptions(max_new_tokens=settings["new"])
 
     def step() -> int:

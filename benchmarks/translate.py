@@ -96,7 +96,9 @@ def litert_engine(settings: Settings, variant: str):
     file = shapes.work_file(settings, f"translate-{variant}.tflite")
     if not file.exists():
         convert(new_model(), file, None if variant == "float32" else variant, beams=4)
-    return timed(settings, Seq2SeqEngine(file, config(), threads=settings["threads"]))
+    engine = Seq2SeqEngine(file, config(), threads=settings["threads"])
+    engine.hits = None
+    return timed(settings, engine)
 
 
 def keras_hub_model(settings: Settings, jit_compile: bool):
