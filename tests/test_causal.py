@@ -316,7 +316,7 @@ def test_texts_run_together_as_alone(by_litert, sizes, monkeypatch, count, group
     prompts = [random.integers(3, 23, length).tolist() for length in lengths]
     options = GenerationOptions(**options)
     together = engine.generate_ids(prompts, options)
-    assert {*sizes} == groups
+    assert {*sizes} - {1} == groups - {1}  # the last ones go on alone
     np.testing.assert_array_equal(together, by_keras.generate_ids(prompts, options))
     monkeypatch.setattr(engine, "rows", 1)  # as a file without that signature
     sizes.clear()

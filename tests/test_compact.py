@@ -253,7 +253,9 @@ def test_int4_answers_to_the_bit(int4, int4_model):
     ids = np.array([1, 20_010, 7, 700, 7], "int32")
     answers = []
     for file in int4:
-        session = CausalEngine(file, int4_model.config).session()
+        engine = CausalEngine(file, int4_model.config)
+        assert engine.model.has_four_bits
+        session = engine.session()
         answers.append([session.step(ids[i : i + 1], i) for i in range(len(ids))])
     np.testing.assert_array_equal(*answers)
     expected = np.asarray(int4_model({"token_ids": ids[None]}, training=False))[0]

@@ -238,10 +238,12 @@ def test_logits_ahead_are_forgotten_when_the_text_changes():
     assert drafter.step(2, 8, run, 3)[0, 0] == 4, "after a gap"
 
 
-@pytest.mark.parametrize(("width", "worth"), [(NARROW, 0.5), (383, 0.5), (384, 0.3)])
+@pytest.mark.parametrize(
+    ("size", "worth"), [((NARROW,), 0.5), ((383,), 0.5), ((384,), 0.3), ((384, True), 0.5)]
+)
 @pytest.mark.parametrize("length", [1, 2, 3])
-def test_the_share_of_right_predictions(length, width, worth):
-    hits, share = Hits(width), {1: 0.0, 2: 0.2, 3: 0.4}[length]
+def test_the_share_of_right_predictions(length, size, worth):
+    hits, share = Hits(*size), {1: 0.0, 2: 0.2, 3: 0.4}[length]
     for is_right in (1, 1, 0, *[1] * 12, 0, 0, 0, 0, 0, 1, 1):
         assert hits.is_worth(length) == (share >= worth)
         hits.note(length, bool(is_right))

@@ -1,5 +1,5 @@
-"""Steps that read the first slots of a cache only: a text is continued by those that reach as far
-as it does. The oracle is Keras, which reads the whole cache."""
+"""Steps whose caches have fewer slots than the context: a text is continued by those that reach as
+far as it does. The oracle is Keras, which reads the whole cache."""
 
 import re
 from pathlib import Path
@@ -19,20 +19,20 @@ from tfx_transformer.runtime.rows import CausalRows
 from tfx_transformer.runtime.signature import Signature
 from tfx_transformer.runtime.verifier import Verifier
 
-CONTEXT, ROWS = 19, 5
-VERIFIERS = {"first_7_verify_5", "first_11_verify_5", "verify_5"}
+CONTEXT, ROWS = 23, 5
+VERIFIERS = {"first_7_verify_5", "first_13_verify_5", "verify_5"}
 CLOSE = {"atol": 5e-5, "rtol": 1e-5}
 
 
 @pytest.fixture(scope="module")
 def engines(tmp_path_factory):
-    """The same model by Keras and by a TFLite file whose steps read 7, 11 or all 19 slots."""
+    """The same model by Keras and by a TFLite file whose caches have 7, 13 or all 23 slots."""
     # Distances are scores over the slots that are read, whatever the attention's own window is.
     settings = VARIANTS["llama"] | {"position": "relative", "sliding_window": 9}
     model = tiny_causal(0.4, seed=1, **settings, max_sequence_length=CONTEXT)
     file = tmp_path_factory.mktemp("reaches") / "model.tflite"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(signatures, "FIRST_SLOTS", (7, 11, CONTEXT, 23))
+        patch.setattr(signatures, "FIRST_SLOTS", (7, 13, CONTEXT, 29))
         patch.setattr(signatures, "PREFILLED_SLOTS", (7, CONTEXT))
         patch.setattr(signatures, "PREFILL_LENGTHS", (1, 3, 8))
         convert(model, file, rows=ROWS)
@@ -55,10 +55,11 @@ def expected_logits(by_keras, ids):
 
 def test_what_the_file_has(engines):
     steps = {"decode", f"decode_{ROWS}", "verify_5"}
-    first = {f"first_{slots}_{name}" for slots in (7, 11) for name in steps}
+    first = {f"first_{slots}_{name}" for slots in (7, 13) for name in steps}
     whole = {"prefill_1", "prefill_3", "prefill_8", *steps}
     first |= {"first_7_prefill_3"}
     assert {*engines[1].model.signatures} == whole | first
+    assert not engines[1].model.has_four_bits
 
 
 def test_each_token_is_read_by_the_nearest_step(engines, invoked):
@@ -68,10 +69,10 @@ def test_each_token_is_read_by_the_nearest_step(engines, invoked):
     for position in range(CONTEXT):
         found = session.step(ids[position : position + 1], position)
         np.testing.assert_allclose(found[0], expected[position], **CLOSE)
-    assert invoked == ["first_7_decode"] * 7 + ["first_11_decode"] * 4 + ["decode"] * 8
+    assert invoked == ["first_7_decode"] * 7 + ["first_13_decode"] * 6 + ["decode"] * 10
 
 
-@pytest.mark.parametrize("count", [1, 7, 8, 11, 18])
+@pytest.mark.parametrize("count", [1, 7, 8, 13, 22])
 def test_prompts_of_every_length(engines, count):
     by_keras, engine = engines
     ids = np.random.default_rng(count).integers(3, 23, CONTEXT)
@@ -105,7 +106,7 @@ def test_many_texts_at_a_time(engines):
 
 @pytest.mark.parametrize("options", [{}, {"temperature": 0.5, "seed": 2}])
 def test_drafted_texts_are_those_of_single_steps(engines, invoked, monkeypatch, options):
-    monkeypatch.setattr(drafting, "_WORTH_IF_NARROW", 0)
+    monkeypatch.setattr(drafting, "_WORTH_IF_SLOW", 0)
     by_keras, engine = engines
     options, found = GenerationOptions(**options), {}
     random = np.random.default_rng(3)
@@ -121,20 +122,20 @@ def test_drafted_texts_are_those_of_single_steps(engines, invoked, monkeypatch, 
 
 def test_texts_that_ran_together_are_drafted(engines, monkeypatch):
     """One of five texts goes on alone: it is drafted from what was written in common steps."""
-    monkeypatch.setattr(drafting, "_WORTH_IF_NARROW", 0)
+    monkeypatch.setattr(drafting, "_WORTH_IF_SLOW", 0)
     monkeypatch.setattr(engines[1], "hits", Hits(128))
     drafted, run = [], Verifier.run
     monkeypatch.setattr(
         Verifier, "run", lambda self, ids, *rest: (drafted.append([*ids]), run(self, ids, *rest))[1]
     )
-    rows, written = CausalRows(engines[1]), [3, 4, 5, 6, 7, 3, 4]
+    rows, written = CausalRows(engines[1]), [3, 4, 5, 6, 7, 8, 9, 3, 4]
     for row in range(ROWS):
         rows.begin(row, [3])
     for token in written[:-1]:
         rows.step(range(ROWS), np.full(ROWS, token))
     assert not drafted
     rows.step([2], np.array(written[-1:]))
-    assert drafted == [[4, 5, 6, 7, 3]]
+    assert drafted == [[4, 5, 6, 7, 8]]
 
 
 def test_several_tokens_are_read_as_one_by_one(engines):
@@ -145,8 +146,8 @@ def test_several_tokens_are_read_as_one_by_one(engines):
     for position in (9, 1, 2, 13):
         found = session.verify(ids[position : position + 5].tolist(), position)
         np.testing.assert_allclose(found, expected[position : position + 5], **CLOSE)
-    with pytest.raises(ValueError, match="position 15"):
-        session.verify([3], 15)
+    with pytest.raises(ValueError, match="position 19"):
+        session.verify([3], 19)
 
 
 @pytest.mark.parametrize("missing", ["verify", "first", "first|verify", f"first|verify|_{ROWS}"])
@@ -186,21 +187,21 @@ def test_rows_begin_and_end_at_any_time(engines, invoked):
             np.testing.assert_allclose(found, expected[position], **CLOSE)
             if position + 1 < len(ids) and random.random() < 0.9:
                 texts[row] = (ids, position + 1, expected)
-    assert {"first_7_decode", "decode", f"first_11_decode_{ROWS}", f"decode_{ROWS}"} <= {*invoked}
+    assert {"first_7_decode", "decode", f"first_13_decode_{ROWS}", f"decode_{ROWS}"} <= {*invoked}
 
 
 def test_verification_steps_with_every_reach(engines, invoked):
     by_keras, engine = engines
     hits = engine.hits
     # The last text leaves the first reach after two steps, while others go on.
-    written = [([5, 3, 9], [4, 7]), ([8], [6] * 12), ([3] * 18, [2]), ([7, 4, 6, 8, 5, 3], [9] * 9)]
+    written = [([5, 3, 9], [4, 7]), ([8], [6] * 12), ([3] * 22, [2]), ([7, 4, 6, 8, 5, 3], [9] * 9)]
     expected, places = CAUSAL.expected(by_keras.model, written), []
     for place, step, theirs in CAUSAL.steps(engine, written):
         places += [place] * (step == 0)
         np.testing.assert_allclose(expected[place][step], theirs, **CLOSE)
     engine.hits = hits
     each = [0, 1, 3] * 3 + [2]
-    verified = [0, 1] + [0, 1, 3] * 2  # where five tokens fit into 7 slots, 11, and all
+    verified = [0, 1] + [0, 1, 3] * 2  # where five tokens fit into 7 slots, 13, and all
     assert sorted(places) == sorted(each * 2 + verified), "each reach, alone and together"
     steps = {name for name in engine.model.signatures if "prefill" not in name}
     assert steps <= {*invoked}

@@ -92,7 +92,7 @@ def test_texts_are_answered_as_by_keras(engine, by_keras, invoked, options):
 
 @pytest.mark.parametrize("options", [{}, {"temperature": 0.5, "seed": 2}])
 def test_drafted_texts_are_those_of_single_steps(engine, invoked, monkeypatch, options):
-    monkeypatch.setattr(drafting, "_WORTH_IF_NARROW", 0)
+    monkeypatch.setattr(drafting, "_WORTH_IF_SLOW", 0)
     options, found = GenerationOptions(**options), {}
     sources = [[4, 9, 4, 9, 4], [7] * 15, [5, 11, 3, 5, 11, 20, 5, 11], [6]]
     for name, hits in {"drafted": Hits(128), "single": None}.items():

@@ -20,11 +20,12 @@ _LONGEST = 3
 _COMPARED = 8
 # The share of right predictions from which on a match is drafted. A step that reads 5 tokens takes
 # 1.0 to 1.2 times as long as one that reads 1 in models of this width or wider, up to 1.8 times in
-# smaller ones. If each drafted token is right with probability 0.3, the step yields 1.4 tokens;
-# with 0.5 it yields 1.9. These shares, and the two numbers below, were chosen on training and
-# validation rows of eight sets of texts: see benchmarks/README.md.
+# smaller ones, and 1.4 to 1.6 times with weights in 4 bits. If each drafted token is right with
+# probability 0.3, the step yields 1.4 tokens; with 0.5 it yields 1.9. These shares, and the two
+# numbers below, were chosen on training and validation rows of eight sets of texts: see
+# benchmarks/README.md.
 WIDE = 384
-_WORTH, _WORTH_IF_NARROW = 0.3, 0.5
+_WORTH, _WORTH_IF_SLOW = 0.3, 0.5
 # The shares of 1, 2 and 3 matching tokens before the first prediction. Below the share that pays,
 # nothing is drafted until enough predictions were right; judging a prediction takes no step.
 _BEFORE = (0.0, 0.2, 0.4)
@@ -42,15 +43,16 @@ class Hits:
 
     Args:
         width: the model's `hidden_dim`.
+        four_bits: True if its weights have 4 bits.
 
     Attributes:
         any_is_worth: True if `is_worth` is True for a length.
         latest: the drafter of the latest text; some of its tokens may not be looked up yet.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, four_bits: bool = False) -> None:
         self._shares = list(_BEFORE)
-        self._worth = _WORTH if width >= WIDE else _WORTH_IF_NARROW
+        self._worth = _WORTH if width >= WIDE and not four_bits else _WORTH_IF_SLOW
         self.any_is_worth = max(self._shares) >= self._worth
         self.latest: Drafter | None = None
 

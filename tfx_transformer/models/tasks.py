@@ -176,7 +176,6 @@ class CausalLM(LanguageModel):
         position: Tensor = 0,
         attention_mask: Tensor | None = None,
         training: bool | None = None,
-        cache_slots: int | None = None,
         targets: Tensor | None = None,
     ) -> Any:
         """Logits of the token after each given one: the one step of training and generation.
@@ -190,7 +189,6 @@ class CausalLM(LanguageModel):
             position: see `TransformerStack`; with a cache the number of tokens already in it.
             attention_mask: bool, broadcastable to (batch, length, keys), where keys are the tokens,
                 or the slots of the cache; False hides one.
-            cache_slots: read only the first slots of the cache; None: all.
             targets: int (batch, length); without a cache, return their `TokenScores` instead.
 
         Returns: float (batch, length, vocabulary_size); then the new cache if one was given.
@@ -199,7 +197,6 @@ class CausalLM(LanguageModel):
             self.embedding(token_ids),
             cache=cache,
             position=position,
-            cache_slots=cache_slots,
             attention_mask=attention_mask,
             training=training,
         )
@@ -208,13 +205,10 @@ class CausalLM(LanguageModel):
         x, cache = result
         return self.logits_of(x), cache
 
-    def prefill(
-        self, token_ids: Tensor, cache: Any, position: Tensor = 0, cache_slots: int | None = None
-    ) -> Any:
+    def prefill(self, token_ids: Tensor, cache: Any, position: Tensor = 0) -> Any:
         """Return the cache with the keys and values of many tokens; arguments as in `decode`."""
         x = self.embedding(token_ids)
-        places = {"position": position, "cache_slots": cache_slots}
-        return self.decoder(x, cache=cache, **places, training=False)[1]
+        return self.decoder(x, cache=cache, position=position, training=False)[1]
 
     def new_cache(self, batch_size: int, max_length: int) -> Any:
         """An empty key/value cache for `decode`: see `TransformerStack.new_cache`."""
@@ -249,14 +243,7 @@ class CausalLM(LanguageModel):
         """Most tokens that may follow a prompt of `length` tokens."""
         return self.config.max_sequence_length - length
 
-    def step(
-        self,
-        ids: Tensor,
-        index: Tensor,
-        context: Any,
-        cache: Any,
-        cache_slots: int | None = None,
-    ) -> Any:
+    def step(self, ids: Tensor, index: Tensor, context: Any, cache: Any) -> Any:
         """One step of decoding.
 
         Args:
@@ -264,7 +251,6 @@ class CausalLM(LanguageModel):
             index: int; number of steps before this one.
             context: the context from `begin`, or a position: int tensor, scalar or (rows,).
             cache: the cache from `begin`, later from the step before.
-            cache_slots: see `decode`.
 
         Returns: float32 (rows, vocabulary_size), logits of the next tokens, and the new cache.
         """
@@ -273,8 +259,8 @@ class CausalLM(LanguageModel):
             # A row may have used up its room while its neighbours go on; its further tokens are
             # not read.
             position = ops.minimum(position, self.config.max_sequence_length - 1)
-        places = {"position": position, "cache_slots": cache_slots}
-        logits, cache = self.decode(ops.expand_dims(ids, 1), cache=cache, **places, training=False)
+        tokens = ops.expand_dims(ids, 1)
+        logits, cache = self.decode(tokens, cache=cache, position=position, training=False)
         return ops.cast(logits[:, 0], "float32"), cache
 
 

@@ -16,6 +16,7 @@ from tfx_transformer.generation import loop
 from tfx_transformer.generation.drafting import Drafter, Hits
 from tfx_transformer.generation.options import GenerationOptions
 from tfx_transformer.runtime import interface
+from tfx_transformer.runtime.caches import Cache
 from tfx_transformer.runtime.model_file import Interface
 from tfx_transformer.runtime.signature import Signature, compile_file
 from tfx_transformer.runtime.verifier import Verifier
@@ -29,10 +30,10 @@ TURNS = 4
 
 
 class Reach(NamedTuple):
-    """The signatures of a file that read the first slots of its cache.
+    """The signatures of a file with caches of the same number of slots.
 
     Attributes:
-        slots: how many they read.
+        slots: of the cache of each text.
         decoders: rows -> `decode` or `decode_<rows>`.
         prefills: length -> `prefill_<length>`.
         verifier: `verify_<length>`; None if this reach has none.
@@ -47,8 +48,8 @@ class Reach(NamedTuple):
 class CausalEngine:
     """Runs the signatures `prefill_<length>`, `decode` and, if the file has them, `decode_<rows>`,
     which runs several texts together, and `verify_<length>`, which reads several tokens of a text
-    (see `generation.drafting`). A step takes longer the more of the cache it reads, so a text that
-    fits into the first slots is run by `first_<slots>_decode` and so on, which read only these.
+    (see `generation.drafting`). A step takes longer the more slots its cache has, so a text that
+    fits into fewer is run by `first_<slots>_decode` and so on, which have caches of so many.
 
     Args:
         file: a TFLite file that `export.litert` wrote.
@@ -75,15 +76,17 @@ class CausalEngine:
         heights = self.model.numbered("decode_")[:1]
         self.rows = heights[0] if heights else 1
         self.drafted = next((n for n in self.model.numbered("verify_") if n <= context), 1)
-        self.hits: Hits | None = Hits(config.hidden_dim)
-        first = [n for n in self.model.numbered("first_", "_decode") if n < context]
+        self.hits: Hits | None = Hits(config.hidden_dim, self.model.has_four_bits)
+        first = self.model.numbered("first_", "_decode")
+        # Files of earlier versions have such signatures that read a part of the whole cache.
+        first = [n for n in first if n < context and self._slots(f"first_{n}_decode") == n]
         names = {slots: f"first_{slots}_" for slots in first} | {context: ""}
         lengths = {slots: self._lengths(slots, begin) for slots, begin in names.items()}
         # A prefill of one token must be there, for places where longer ones do not fit.
         lengths[context] |= {1}
         expected = {}
         for slots, begin in names.items():
-            interfaces = self._interfaces(lengths[slots], begin)
+            interfaces = self._interfaces(slots, lengths[slots], begin)
             expected |= {begin + name: one for name, one in interfaces.items()}
         interface.check(file, self.model.signatures, expected)
         with flags.silence():  # the first buffer starts LiteRT's buffer environment
@@ -94,13 +97,12 @@ class CausalEngine:
         """Return the lengths of the prefills `<begin>prefill_<length>`, up to the slots."""
         return {length for length in self.model.numbered(f"{begin}prefill_") if length <= slots}
 
-    def _interfaces(self, lengths: set[int], begin: str) -> dict[str, Interface]:
+    def _interfaces(self, slots: int, lengths: set[int], begin: str) -> dict[str, Interface]:
         """Return the interfaces of the signatures of a reach with prefills of these lengths, by
         the ends of their names after `begin`."""
-        context = self.config.max_sequence_length
-        found = interface.causal(self.config, context, lengths)
+        found = interface.causal(self.config, slots, lengths)
         if self.rows > 1:
-            found[f"decode_{self.rows}"] = interface.causal_rows(self.config, context, self.rows)
+            found[f"decode_{self.rows}"] = interface.causal_rows(self.config, slots, self.rows)
         if begin + (name := f"verify_{self.drafted}") in self.model.signatures:
             found[name] = interface.verify(found["decode"], self.drafted)
         return found
@@ -117,12 +119,14 @@ class CausalEngine:
 
     def _context(self, longest: int) -> int:
         """Return the slots of the file's cache, or `longest` if it has none or a wrong number."""
-        if "decode" in self.model.signatures:
-            inputs = self.model.signatures["decode"].inputs
-            _, shape = inputs.get("kv_cache_k_0", ("", ()))
-            if len(shape) == 4 and 2 <= shape[2] <= longest:
-                return shape[2]
-        return longest
+        slots = self._slots("decode")
+        return slots if 2 <= slots <= longest else longest
+
+    def _slots(self, name: str) -> int:
+        """Return the slots of a signature's cache, 0 if it has none."""
+        inputs = self.model.signatures[name].inputs if name in self.model.signatures else {}
+        _, shape = inputs.get("kv_cache_k_0", ("", ()))
+        return shape[2] if len(shape) == 4 else 0
 
     def generate_ids(
         self,
@@ -154,12 +158,12 @@ class CausalEngine:
         return found
 
     def session(
-        self, rows: int = 1, fewest_slots: int = 0, cache: dict[str, Any] | None = None
+        self, rows: int = 1, fewest_slots: int = 0, cache: Cache | None = None
     ) -> LiteRTSession:
-        """Return a session for one text or for `self.rows`, with a cache of the whole context.
+        """Return a session for one text or for `self.rows`.
 
         Args:
-            fewest_slots: leave out the steps that read fewer slots.
+            fewest_slots: leave out the steps whose caches have fewer slots.
             cache: see `LiteRTSession`.
         """
         reaches = [reach for reach in self.reaches if reach.slots >= fewest_slots]
@@ -225,39 +229,37 @@ class LiteRTSession:
     """Key/value caches in LiteRT's buffers, one for each row; see `generation.loop.Session`.
 
     Each buffer is the input and the output of a step, which writes only the slots of its tokens, so
-    nothing is copied. Only token ids and logits pass between Python and LiteRT. The text of a
-    single row is drafted (see `generation.drafting`): slots of drafted tokens that turn out wrong
-    are written again before anything reads them.
+    nothing is copied until a text needs more slots. Only token ids and logits pass between Python
+    and LiteRT. The text of a single row is drafted (see `generation.drafting`): slots of drafted
+    tokens that turn out wrong are written again before anything reads them.
 
     Args:
-        reaches: from the fewest slots to the whole context; all use the same cache.
+        reaches: from the fewest slots to the whole context.
         rows: 1, or the rows of `decode_<rows>`; the cache of a row is the same in both.
-        cache: buffers of a row of another session, to share; None: its own.
+        cache: of a row of another session, to share; None: its own.
         hits: of the drafts; None: nothing is drafted.
+
+    Attributes:
+        caches: of each row.
     """
 
     def __init__(
         self,
         reaches: Sequence[Reach],
         rows: int = 1,
-        cache: dict[str, Any] | None = None,
+        cache: Cache | None = None,
         hits: Hits | None = None,
     ) -> None:
         self._reaches, self._rows = reaches, rows
+        self._context = reaches[-1].slots
+        singles = {reach.slots: reach.decoders[1] for reach in reaches}
+        self.caches = [cache] if cache else [Cache(singles) for _ in range(rows)]
         decoder = reaches[-1].decoders[rows]
-        all_names = [name for name in decoder.inputs if name.startswith("kv_cache_")]
-        buffers = cache or {name: decoder.input_buffer(name) for name in all_names}
         self._tokens = decoder.input_buffer("tokens")
         self._input_pos = decoder.input_buffer("input_pos")
         self._logits = decoder.output_buffer("logits")
-        self._inputs = {"tokens": self._tokens, "input_pos": self._input_pos} | buffers
-        self._outputs = {"logits": self._logits} | buffers
-        # The buffers of each row, by their names in a signature of one row.
-        self.caches = [buffers]
-        if decoder.rows > 1:
-            names = [name.removesuffix("_0") for name in buffers if name.endswith("_0")]
-            self.caches = [{n: buffers[f"{n}_{row}"] for n in names} for row in range(decoder.rows)]
-        self._context = decoder.inputs[all_names[0]][1][2]
+        # slots -> the buffers of all rows, by their names in a step of these rows
+        self._joined: dict[int, dict[str, Any]] = {}
         self._drafter: Drafter | None = None
         verifiers = [reach.verifier for reach in reaches if reach.verifier is not None]
         if rows == 1 and verifiers:
@@ -277,7 +279,7 @@ class LiteRTSession:
         """
         if self._drafter is not None:
             self._drafter.read(ids, position)
-        left, cache = np.asarray(ids, "int32"), self.caches[row]
+        left = np.asarray(ids, "int32")
         while len(left):
             fitting = [n for n in self._reaches[-1].prefills if position + n <= self._context]
             length = min((n for n in fitting if n >= len(left)), default=max(fitting))
@@ -285,8 +287,8 @@ class LiteRTSession:
             count = min(length, len(left))
             tokens[0, :count] = left[:count]
             end = position + length
-            reaches = (r for r in self._reaches if r.slots >= end and length in r.prefills)
-            prefill = next(reaches).prefills[length]
+            reach = next(r for r in self._reaches if r.slots >= end and length in r.prefills)
+            prefill, cache = reach.prefills[length], self.caches[row].of(reach.slots, position)
             inputs = {
                 "tokens": prefill.input_buffer("tokens", tokens),
                 "input_pos": prefill.input_buffer(
@@ -309,31 +311,32 @@ class LiteRTSession:
         place = min(int(np.max(position)), self._context - 1)
         if self._drafter.passes(int(ids[0]), place):
             return self._step(ids, place)
-        verifier = self._verifier_at(place)
+        reach = self._reach_at(place)
+        # Tokens that need more slots than the next one are not drafted.
+        can = reach.verifier is not None and reach.slots >= place + self._verifier.length
 
         def run(tokens: Sequence[int]) -> np.ndarray:
-            if verifier is None or len(tokens) == 1:
+            if len(tokens) == 1:
                 return self._step(np.array(tokens, "int32"), place)
-            return self._verifier.run(tokens, place, self.caches[0], verifier)
+            return self._verify(tokens, place, reach)
 
-        most = 1 if verifier is None else self._verifier.length
-        return self._drafter.step(int(ids[0]), place, run, most)
+        return self._drafter.step(int(ids[0]), place, run, self._verifier.length if can else 1)
 
     def verify(self, ids: Sequence[int], position: int) -> np.ndarray:
         """Return float32 (tokens, vocabulary_size), the logits after each of at most `drafted`
         tokens, read at once."""
-        verifier = self._verifier_at(position)
-        if verifier is None:
-            raise ValueError(f"no signature verifies tokens at position {position}.")
-        return self._verifier.run(ids, position, self.caches[0], verifier)
-
-    def _verifier_at(self, position: int) -> Signature | None:
-        """Return the signature that reads several tokens from a position on; None if there is none,
-        or no room for all that it writes."""
         for reach in self._reaches:
             if reach.verifier is not None and reach.slots >= position + self._verifier.length:
-                return reach.verifier
-        return None
+                return self._verify(ids, position, reach)
+        raise ValueError(f"no signature verifies tokens at position {position}.")
+
+    def _verify(self, ids: Sequence[int], position: int, reach: Reach) -> np.ndarray:
+        cache = self.caches[0].of(reach.slots, position)
+        return self._verifier.run(ids, position, cache, reach.verifier)
+
+    def _reach_at(self, position: int) -> Reach:
+        """Return the reach with the fewest slots that has one for a position."""
+        return next(reach for reach in self._reaches if reach.slots > position)
 
     def _step(self, ids: np.ndarray, position: int | np.ndarray) -> np.ndarray:
         """Return the logits after one more token of each row, not drafted."""
@@ -342,6 +345,27 @@ class LiteRTSession:
         positions[: len(ids)] = np.minimum(position, self._context - 1)
         self._tokens.write(tokens[:, None])
         self._input_pos.write(positions)
-        decoder = next(r for r in self._reaches if r.slots > positions.max()).decoders[self._rows]
-        decoder.invoke(self._inputs, self._outputs)
+        reach = self._reach_at(positions.max())
+        caches = self._join(reach.slots, positions)
+        decoder = reach.decoders[self._rows]
+        decoder.invoke(
+            {"tokens": self._tokens, "input_pos": self._input_pos} | caches,
+            {"logits": self._logits} | caches,
+        )
         return decoder.read("logits", self._logits)[: len(ids), 0]
+
+    def _join(self, slots: int, positions: np.ndarray) -> dict[str, Any]:
+        """Return the buffers of all rows, whose texts are so long, with this number of slots."""
+        each = [
+            cache.of(slots, int(position))
+            for cache, position in zip(self.caches, positions, strict=True)
+        ]
+        if self._rows == 1:
+            return each[0]
+        if slots not in self._joined:
+            self._joined[slots] = {
+                f"{name}_{row}": buffer
+                for row, buffers in enumerate(each)
+                for name, buffer in buffers.items()
+            }
+        return self._joined[slots]

@@ -70,6 +70,16 @@ def read_signatures(file: str | os.PathLike) -> dict[str, Interface]:
         return _signatures(data)
 
 
+def has_four_bits(file: str | os.PathLike) -> bool:
+    """Return True if weights of a TFLite file that `read_signatures` accepts have 4 bits."""
+    with (
+        open(file, "rb") as opened,
+        mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data,
+    ):
+        graph = next(root(data).tables(2))  # all have the same weights
+        return any(_NUMBERS[tensor.byte(1)][0] == "int4" for tensor in graph.tables(0))
+
+
 def check_content(content: bytes, name: str) -> dict[str, Interface]:
     """Return the signatures of a TFLite file inside another file, as `read_signatures`.
 

@@ -109,7 +109,7 @@ class Seq2SeqEngine:
         self.decoders = {signature.rows: signature for signature in decoders}
         whole = self.reaches[-1].verifier
         self.verifier = None if whole is None else Verifier(whole)
-        self.hits: Hits | None = Hits(config.hidden_dim)
+        self.hits: Hits | None = Hits(config.hidden_dim, self.model.has_four_bits)
         self._kept: dict[int, Together] = {}
 
     @property

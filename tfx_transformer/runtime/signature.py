@@ -15,7 +15,7 @@ import numpy as np
 
 from tfx_transformer import flags
 from tfx_transformer.errors import InputError
-from tfx_transformer.runtime.model_file import Interface, read_signatures
+from tfx_transformer.runtime.model_file import Interface, has_four_bits, read_signatures
 
 # Without this name XNNPACK arranges the weights anew for every signature, which takes the memory of
 # several files. With it all signatures share them, in memory; LiteRT can do that on Linux only.
@@ -33,6 +33,11 @@ class CompiledFile:
 
     def __init__(self, file: str | os.PathLike, compiled, signatures: dict[str, Interface]) -> None:
         self.file, self.compiled, self.signatures = file, compiled, signatures
+
+    @functools.cached_property
+    def has_four_bits(self) -> bool:
+        """True if weights have 4 bits."""
+        return has_four_bits(self.file)
 
     def numbered(self, beginning: str, ending: str = "") -> list[int]:
         """Return the numbers, ascending, of the signatures named <beginning><number><ending>."""
