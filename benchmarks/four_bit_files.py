@@ -2,14 +2,16 @@
 
 Models that the recipes train by default answer rows that they never saw: by the float32 file, the
 int8 file, and two int4 files, whose weights are rounded to nearest as LiteRT's quantizer does, or
-on 256 training rows (`tfx_transformer/export/choosing.py`). "points" is the change of the score
-against the float32 file, with its paired 95 % interval; "rounded" is the way that was chosen on
-training rows, before a test row is read.
+on 256 training rows (`tfx_transformer/export/choosing.py`). The same models are trained again with
+`--quantization-aware int4`; their float32 and int4 files answer too. "points" is the change of the
+score against the first float32 file, with its paired 95 % interval; "rounded" is the way that was
+chosen on training rows, before a test row is read.
 
     python -m benchmarks four_bit_files
 
-It takes about 25 minutes on 2 cores, most of it for five trainings; a bundle that is in the folder
-for work as saved_models/int4-RECIPE is not trained again. Expect less than a point by int8.
+It takes about 50 minutes on 2 cores, most of it for ten trainings; a bundle that is in the folder
+for work as saved_models/int4-RECIPE or int4-aware-RECIPE is not trained again. Expect less than a
+point by int8.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ from benchmarks.tables import KERAS, OURS, Case, Settings, System
 UNIT = None
 # Training rows that weights are rounded on, and on which the ways to round are compared.
 ROWS = 256
+# Arguments of a training that allows for the rounding.
+AWARE = ("--quantize", "int4", "--quantization-aware", "int4")
 
 CASES = (
     Case("demo", "translation by default, en_ja_heldout.csv: % exact", {"recipe": "translation"}),
@@ -61,10 +65,13 @@ def scores(settings: Settings, way: str) -> dict[str, Any]:
     recipe = settings["recipe"]
     trained = Path(commands.bundle(settings, recipe, f"int4-{recipe}"))
     copies = _copies(trained, recipe)
-    folder = copies["nearest" if way == "nearest" else "rounded"]
-    variant = way if way in ("float32", "int8") else "int4"
+    plain = folder = copies["nearest" if way == "nearest" else "rounded"]
+    if way.startswith("aware"):
+        folder = Path(commands.bundle(settings, recipe, f"int4-aware-{recipe}", *AWARE))
+    variant = way.removeprefix("aware-")
+    variant = variant if variant in ("float32", "int8") else "int4"
     choice = bundle.read_config(folder).get("int4") or {}
-    found = _TESTS[recipe](runtime.load(folder, "float32"), runtime.load(folder, variant))
+    found = _TESTS[recipe](runtime.load(plain, "float32"), runtime.load(folder, variant))
     low, high = found.difference or (0.0, 0.0)
     size = (folder / bundle.LITERT[variant]).stat().st_size
     return {
@@ -72,7 +79,7 @@ def scores(settings: Settings, way: str) -> dict[str, Any]:
         "points": f"{100 * (found.new - found.old):+.2f} ({100 * low:.2f} to {100 * high:.2f})",
         "rows": found.count,
         "file, MB": round(size / 1e6, 2),
-        "rounded": choice["way"] if way == "rounded" else "",
+        "rounded": choice["way"] if way in ("rounded", "aware") else "",
     }
 
 
@@ -223,5 +230,7 @@ SYSTEMS = tuple(
         ("int8", "int8"),
         ("nearest", "int4, to nearest"),
         ("rounded", "int4, on training rows"),
+        ("aware-float32", "float32, trained for int4"),
+        ("aware", "int4, trained for it"),
     )
 )

@@ -49,6 +49,8 @@ def main(
     patience: int = 4,
     minutes: float = 0.0,
     save_minutes: float = 5.0,
+    quantization_aware: Literal["", "int4", "int8"] = "",
+    quantization_epochs: int | None = None,
     precision: Literal[
         "float32", "bfloat16", "float16", "mixed_bfloat16", "mixed_float16"
     ] = "float32",
@@ -103,6 +105,9 @@ def main(
         patience: Validations without a better loss after which training ends.
         minutes: Longest training time in minutes; 0: no limit.
         save_minutes: Minutes between two checkpoints.
+        quantization_aware: Go on training with weights rounded as in the int4 or the int8 file, so
+            that the file loses less; empty: weights are rounded after the training only.
+        quantization_epochs: Times --validate-every steps with rounded weights. Default: 3.
         precision: Number format of the arithmetic.
         seed: Seed of all random numbers; the same seed gives the same model.
         log: Service that also records the training; its package must be installed.

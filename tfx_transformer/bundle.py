@@ -107,6 +107,7 @@ _DETAILS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "litertlm": (_is_object, "an object"),
     "mediapipe": (_is_object, "an object"),
     "int4": (_is_object, "an object"),
+    "quantization_aware": (_is_object, "an object"),
     "drafts": (lambda value: isinstance(value, bool), "true or false"),
     "verified": (
         lambda value: _is_object(value) and all(map(_is_object, (value or {}).values())),

@@ -19,6 +19,7 @@ from tfx_transformer.cli.engines import (
     read_texts,
 )
 from tfx_transformer.errors import InputError
+from tfx_transformer.evaluation.rounding import trained_format
 from tfx_transformer.generation.options import GenerationOptions
 
 if TYPE_CHECKING:
@@ -228,7 +229,8 @@ def export(
         texts = _checked_inputs(table, column, config)
     if known and not described:
         rows = _checked_inputs(known, column, config)
-    if quantize == "int4" and not rows and not _ROUNDED.isdisjoint(formats):
+    needs_rows = quantize == "int4" and trained_format(config) != "int4"
+    if needs_rows and not rows and not _ROUNDED.isdisjoint(formats):
         print(_WITHOUT_ROWS)
     exported = Exported(path, None if quantize == "none" else quantize, beams, context, rows)
     made = [make(exported) for format, make in FORMATS.items() if format in formats]

@@ -13,6 +13,7 @@ from typing import Any
 from tfx_transformer import bundle
 from tfx_transformer.console import begin, doing
 from tfx_transformer.errors import InputError
+from tfx_transformer.evaluation.rounding import check_four_bits
 from tfx_transformer.export import agreement
 from tfx_transformer.export.calibration import training_rows
 from tfx_transformer.export.converter import Converter
@@ -23,7 +24,6 @@ from tfx_transformer.export.tensorflow_process import on_tensorflow
 from tfx_transformer.export.to_litert import (
     Conversion,
     calibration_images,
-    check_four_bits,
     litert,
     note_choice,
 )

@@ -12,7 +12,7 @@ from ai_edge_litert import schema_py_generated as schema
 from tfx_transformer.evaluation.rounding import Choice
 from tfx_transformer.export.choosing import choose
 from tfx_transformer.export.round_layers import Target
-from tfx_transformer.export.rounding import BLOCK, with_best_scales
+from tfx_transformer.export.rounding import BLOCK, nearest, with_best_scales
 
 
 class _Matrix(NamedTuple):
@@ -32,7 +32,8 @@ def round_weights(
     file: Any, plain: Any, model: Any, inputs: Mapping[str, Any] | None
 ) -> Choice | None:
     """Round the 4-bit matrices of an unpacked TFLite file again, in place, and return the way: see
-    `choosing.choose`; None without inputs, for then each gets the scales with the smallest error.
+    `choosing.choose`; to nearest, if the last epochs of the training rounded them so. None without
+    inputs, for then each gets the scales with the smallest error.
 
     Args:
         file: the quantized file: see `compact.unpack`.
@@ -43,7 +44,10 @@ def round_weights(
     matrices = list(_matrices(file, plain))
     different = {matrix.key: matrix.numbers for matrix in matrices}
     choice = None
-    if inputs is None:
+    if model.trained_format == "int4":
+        rounded = {key: nearest(numbers) for key, numbers in different.items()}
+        choice = Choice("trained", {}, 0, 0)
+    elif inputs is None:
         rounded = {key: with_best_scales(numbers) for key, numbers in different.items()}
     else:
         targets = [Target(key, numbers) for key, numbers in different.items()]

@@ -7,8 +7,7 @@ from typing import NamedTuple
 import ml_dtypes
 import numpy as np
 
-# Weights in a row that share a scale.
-BLOCK = 32
+from tfx_transformer.evaluation.rounding import BLOCK
 
 # The integers of 4 bits.
 _LOWEST, _HIGHEST = -8, 7

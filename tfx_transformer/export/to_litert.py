@@ -15,12 +15,11 @@ import tensorflow as tf
 from tfx_transformer import bundle, files
 from tfx_transformer.console import COLUMNS, wrapped
 from tfx_transformer.errors import InputError
-from tfx_transformer.evaluation.rounding import Choice
+from tfx_transformer.evaluation.rounding import Choice, check_four_bits
 from tfx_transformer.export import compact, four_bit_file, gpu_graph, saved_model_file
 from tfx_transformer.export.calibration import read_inputs
 from tfx_transformer.export.converter import Converter
 from tfx_transformer.export.kept_floats import keep_floats
-from tfx_transformer.export.rounding import BLOCK
 from tfx_transformer.export.standalone import write_run_pyz
 from tfx_transformer.export.tasks import task_of
 from tfx_transformer.export.tensorflow_process import on_tensorflow
@@ -277,17 +276,6 @@ def finish(content: bytes, change: Callable[[Any], None] | None = None) -> bytes
     if faults := gpu_graph.problems(model):
         raise RuntimeError("a GPU would answer wrongly:\n  " + "\n  ".join(faults[:9]))
     return compact.pack(model)
-
-
-def check_four_bits(config) -> None:
-    """Raise if the rows of a model's weights do not divide into blocks of 32."""
-    for name in ("hidden_dim", "intermediate_dim"):
-        if (width := getattr(config, name)) % BLOCK:
-            raise InputError(
-                f"{name} is {width}, which cannot be quantized to int4.\n"
-                f"  {BLOCK} weights share a scale, so it must be a multiple of {BLOCK}; "
-                "int8 takes any."
-            )
 
 
 @contextlib.contextmanager

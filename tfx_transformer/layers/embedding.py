@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from tfx_transformer.annotations import Tensor
+from tfx_transformer.layers.rounding import StraightThrough
 from tfx_transformer.layers.serializable import serializable
 
 
@@ -25,6 +26,9 @@ class TokenEmbedding(keras.layers.ReversibleEmbedding):
         mask_zero: id 0 is padding: the vectors get a Keras mask. In reverse a mask is passed on.
         tie_weights and the rest: see `keras.layers.ReversibleEmbedding`.
 
+    Attributes:
+        rounding: rounds the tables in each call; None: they are not rounded.
+
     Call arguments:
         inputs: int (batch, length); reverse: float (batch, length, hidden_dim).
         reverse: False or True.
@@ -40,6 +44,7 @@ class TokenEmbedding(keras.layers.ReversibleEmbedding):
         super().__init__(input_dim, output_dim, **kwargs)
         self.supports_masking = True
         self.scale = scale
+        self.rounding: StraightThrough | None = None
 
     def lookup(self, table: Tensor, token_ids: Tensor) -> Tensor:
         """table[token_ids]; the exporter swaps this for an operation that keeps int8 tables."""
@@ -52,14 +57,21 @@ class TokenEmbedding(keras.layers.ReversibleEmbedding):
 
     def call(self, inputs, reverse=False):
         if not reverse:
-            vectors = self.lookup(self.embeddings, ops.cast(inputs, "int32"))
+            vectors = self.lookup(self._rounded(self.embeddings, -1), ops.cast(inputs, "int32"))
             vectors = ops.cast(vectors, self.compute_dtype)
             return vectors * ops.cast(self.scale, vectors.dtype)
         # One flat matrix product: a batched one would repeat the table for every row.
         flat = ops.reshape(inputs, (-1, self.output_dim))
-        kernel = ops.transpose(self.embeddings) if self.tie_weights else self.reverse_embeddings
+        if self.tie_weights:
+            kernel = ops.transpose(self._rounded(self.embeddings, -1))
+        else:
+            kernel = self._rounded(self.reverse_embeddings, 0)
         logits = ops.matmul(flat, ops.cast(kernel, flat.dtype))
         return ops.reshape(logits, (*ops.shape(inputs)[:-1], self.input_dim))
+
+    def _rounded(self, table, axis):
+        """Return a table as the layer computes with it; axis: that of the width."""
+        return table if self.rounding is None else self.rounding(table, axis)
 
     def compute_mask(self, inputs, mask=None):
         backwards = len(inputs.shape) > 2 and keras.backend.is_float_dtype(inputs.dtype)

@@ -11,6 +11,7 @@ from keras.src.backend.common import global_state  # no public name for it
 
 from tfx_transformer.annotations import Tensor
 from tfx_transformer.layers import four_bit
+from tfx_transformer.layers.rounding import StraightThrough
 from tfx_transformer.layers.serializable import serializable
 
 
@@ -33,6 +34,9 @@ class Linear(keras.layers.Dense):
         kwargs: see `keras.layers.Dense`; with `lora_rank` (and `lora_alpha`) the layer is built
             with an adapter.
 
+    Attributes:
+        rounding: rounds the kernel in each call; None: it is not rounded.
+
     Call arguments:
         inputs: float (…, inputs).
 
@@ -45,9 +49,13 @@ class Linear(keras.layers.Dense):
         self.lora_magnitude = None
         self.kernel_scale = None
         self.kernel_range = None
+        self.rounding: StraightThrough | None = None
 
     def call(self, inputs, training=None):
-        if self.kernel_range is None:
+        if self.rounding is not None:
+            rounded = self.rounding(self._kernel, 0)
+            y = multiply(inputs, ops.cast(rounded, self.compute_dtype))
+        elif self.kernel_range is None:
             y = multiply(inputs, self._kernel)
         else:
             y = four_bit.multiply(inputs, *self._four_bits(), self.kernel_shape)

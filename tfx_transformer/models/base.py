@@ -45,6 +45,8 @@ class TransformerModel(keras.Model):
         has_steady_loss: True if no single example has many times the usual loss, so that a jump of
             the loss is worth a warning.
         accumulate, step_in_parts: see `training.accumulate`, which sets them.
+        trained_format: number format of the file whose rounded weights the last epochs of its
+            training computed with; "": there were no such epochs.
         reads: names of its inputs. Wherever Keras takes inputs, they may be a dictionary, a single
             input also an array, and several inputs a tuple.
         may_read: names of optional inputs, in a dictionary only.
@@ -68,6 +70,7 @@ class TransformerModel(keras.Model):
     has_steady_loss = True
     accumulate = 1
     step_in_parts: Any = None
+    trained_format = ""
 
     def __init__(self, config: TransformerConfig | dict[str, Any], **kwargs: Any) -> None:
         try:

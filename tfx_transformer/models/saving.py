@@ -20,6 +20,7 @@ from tfx_transformer import bundle, files, json_files
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.data.splits import SPLIT, Split
 from tfx_transformer.errors import InputError
+from tfx_transformer.evaluation.rounding import trained_format
 from tfx_transformer.model_card import model_card
 from tfx_transformer.model_card import update_config as update_config
 from tfx_transformer.models.base import TransformerModel
@@ -240,6 +241,7 @@ def load(
         with _reading(weights):
             values = file.get_tensor(name)
         variable.assign(values)
+    model.trained_format = trained_format(config)
     return model, tokenizer
 
 

@@ -15,6 +15,8 @@ from tfx_transformer.report import REPORT, is_ours
 
 LOCK = "lock"
 CHECKPOINTS = "checkpoints"
+# Those of the epochs with rounded weights, in the same folder.
+ROUNDED = "rounded"
 # The file that lists what runs have written into the folder.
 MANIFEST = "files.json"
 _SETTINGS = "settings.json"

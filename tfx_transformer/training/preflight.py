@@ -14,6 +14,7 @@ from tfx_transformer.config import TransformerConfig
 from tfx_transformer.console import begin
 from tfx_transformer.data.splits import check_share
 from tfx_transformer.errors import InputError
+from tfx_transformer.evaluation.rounding import check_four_bits
 from tfx_transformer.training.checkpoints import Checkpoints
 from tfx_transformer.training.folder import CHECKPOINTS
 from tfx_transformer.training.identity import Identity, differences, name_of
@@ -24,6 +25,7 @@ _COUNTS = {
     "accumulate": 1,
     "batch_size": 1,
     "epochs": 0,
+    "quantization_epochs": 1,
     "rank": 1,
     "teacher_beams": 1,
     "turns": 1,
@@ -88,6 +90,7 @@ def check_settings(settings: Mapping[str, Any], recipe: Callable[..., Any] | Non
 
     Raises:
         InputError: a number is out of range; the frozen weights have a format, but none are frozen;
+            weights are to be rounded in the training, and it cannot, or no such file is made;
             a setting does nothing without another one; the base or the tokenizer is missing; the
             architecture is impossible; a package is not installed; the folder of the run has an
             interrupted run with other settings; or not all hosts come.
@@ -95,6 +98,7 @@ def check_settings(settings: Mapping[str, Any], recipe: Callable[..., Any] | Non
     _check_numbers(settings)
     _check_frozen(settings)
     _check_teacher(settings)
+    _check_rounded(settings)
     _check_unused(settings, recipe)
     _check_interrupted(settings, recipe)
     check_logger(settings.get("log", ""))
@@ -168,6 +172,29 @@ def _check_frozen(settings: Mapping[str, Any]) -> None:
         )
 
 
+def _check_rounded(settings: Mapping[str, Any]) -> None:
+    """Raise if the last epochs shall round weights, and cannot, or if no file has such weights."""
+    form = settings.get("quantization_aware")
+    if not form:
+        return
+    flag = f"--quantization-aware is {form}"
+    if form == "int4" and settings.get("quantize") != form:
+        raise InputError(
+            f"{flag}, but no int4 file is exported.\n"
+            "  Add --quantize int4, or leave out --quantization-aware."
+        )
+    if settings.get("method", "full") != "full":
+        raise InputError(
+            f"{flag}, but --method {settings['method']} trains adapters, which no file holds.\n"
+            "  Choose --method full, or leave out --quantization-aware."
+        )
+    if devices.in_use().several or devices.in_use().place.count > 1:
+        raise InputError(
+            f"{flag}, which needs a training on one device.\n"
+            "  Leave it out, or leave out --devices and --hosts."
+        )
+
+
 def _check_teacher(settings: Mapping[str, Any]) -> None:
     """Raise if the teacher is missing, or if a setting contradicts it: texts without labels need a
     teacher, hard negatives are of no use with one."""
@@ -209,6 +236,9 @@ def _unused(settings: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
         if "teacher_share" in names:  # elsewhere it is the temperature of another loss
             names.add("temperature")
         found |= dict.fromkeys(names, ("there is no --teacher", "Add --teacher"))
+    if not settings.get("quantization_aware"):
+        reason = "there is no --quantization-aware"
+        found["quantization_epochs"] = (reason, "Add --quantization-aware")
     if settings.get("base") and "case" in settings:
         found["case"] = ("the tokenizer of --base says how it reads", "Begin a new model")
     if settings.get("loss") == "orpo":
@@ -264,7 +294,7 @@ def _check_bundle(source: str, recipe: str, decoder_only: bool) -> None:
 
 
 def _check_architecture(settings: Mapping[str, Any]) -> None:
-    """Raise if no model can have these sizes."""
+    """Raise if no model can have these sizes, or none whose weights are to be rounded."""
     if "size" not in settings:
         return
     if settings.get("tokenizer"):
@@ -277,4 +307,7 @@ def _check_architecture(settings: Mapping[str, Any]) -> None:
         if settings.get(name) not in ("", None)
     }
     tokens = 0 if "image_size" in settings else settings.get("vocabulary_size") or _SOME_TOKENS
-    TransformerConfig.of_size(settings["size"], tokens, settings.get("style") or None, **fields)
+    style = settings.get("style") or None
+    config = TransformerConfig.of_size(settings["size"], tokens, style, **fields)
+    if settings.get("quantization_aware") == "int4":
+        check_four_bits(config)

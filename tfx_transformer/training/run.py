@@ -23,6 +23,7 @@ from tfx_transformer.errors import InputError
 from tfx_transformer.evaluation.comparison import Comparison, compare_texts
 from tfx_transformer.evaluation.conclusion import Conclusion, conclude_texts
 from tfx_transformer.evaluation.intervals import Interval
+from tfx_transformer.evaluation.rounding import check_four_bits
 from tfx_transformer.generation.text import Prompt, TextGenerator
 from tfx_transformer.models.lora import has_adapters, merge_adapters, save_adapters
 from tfx_transformer.models.row_losses import row_losses
@@ -55,6 +56,7 @@ from tfx_transformer.training.fit import check_backend, fit
 from tfx_transformer.training.folder import (
     ANSWERS,
     CHECKPOINTS,
+    ROUNDED,
     RunFolder,
     check_name,
     free_path,
@@ -65,6 +67,7 @@ from tfx_transformer.training.loggers import logging_to, remove_logs
 from tfx_transformer.training.past import Past, split_of
 from tfx_transformer.training.record import Record, Summary, best_epoch
 from tfx_transformer.training.reporting import RunReport
+from tfx_transformer.training.rounding import EPOCHS, RATE, train_rounded
 from tfx_transformer.training.teachers import Teacher
 from tfx_transformer.training.terminal import result_lines, written_scores_line
 
@@ -112,6 +115,7 @@ class Run:
         comparison: comparison with its base on the same examples, if any.
         split: the training rows and the held-out ones, for a later training, if known already.
         bundle: path of the trained model, if it is saved already.
+        rounded: what the last epochs, with rounded weights, have changed: see `train_rounded`.
     """
 
     def __init__(
@@ -132,7 +136,9 @@ class Run:
         self.identity = Identity(settings, recipe)
         self._recipe = name_of(recipe)
         self.checkpoints = Checkpoints(self.folder / CHECKPOINTS)
-        self.checkpoints.tidy()
+        self._rounded_checkpoints = Checkpoints(self.folder / CHECKPOINTS / ROUNDED)
+        for store in (self.checkpoints, self._rounded_checkpoints):
+            store.tidy()
         before = self.checkpoints.peek()
         if before is not None:
             self.refuse(self.identity.changes(before))
@@ -140,6 +146,7 @@ class Run:
         self.overwrite = bool(settings.get("overwrite") or self.goes_on)
         self._folder.clear()
         if not self.goes_on:
+            self._rounded_checkpoints.clear()
             remove_logs(self.folder)
         self._record = Record(self._folder)
         self._pictures = RunPictures(self._folder)
@@ -159,6 +166,7 @@ class Run:
         self.comparison: Comparison | None = None
         self.split: Split | None = None
         self.bundle: Path | None = None
+        self.rounded: dict[str, Any] | None = None
         self._checks: Batches | None = None
         self._task = ""
         self._written_for: tuple[TextGenerator, list[Prompt], list[str]] | None = None
@@ -348,6 +356,7 @@ class Run:
         steps_per_epoch: int | None = None,
     ) -> None:
         """Train a model and write checkpoints, from the newest one if there is one: see `fit.fit`.
+        With the setting "quantization_aware" the last epochs follow: see `train_rounded`.
 
         Args:
             model: compiled with `adamw`.
@@ -357,8 +366,9 @@ class Run:
             steps_per_epoch: None: all batches.
 
         Raises:
-            InputError: see `fit.fit`; the interrupted run had other settings; or a file that a
-                batch is read from was removed or changed: the run goes on when it is back.
+            InputError: see `fit.fit`; the interrupted run had other settings; the weights cannot
+                be rounded to 4 bits; or a file that a batch is read from was removed or changed:
+                the run goes on when it is back.
             HostLost: another host has ended; the checkpoints stay.
             Followed: this is not host 0, which goes on alone after the training.
         """
@@ -374,7 +384,17 @@ class Run:
             before = self.checkpoints.peek()
             if before:
                 self.refuse(self.identity.changes(before, kept["files"], kept["model"]))
+            options: dict[str, Any] = {
+                "steps": steps,
+                "kept": kept,
+                "save_minutes": self.settings.get("save_minutes", 5),
+                "path": self.file,
+                "rows": self.rows,
+            }
+            form = self.settings.get("quantization_aware")
             try:
+                if form == "int4":
+                    check_four_bits(model.config)
                 with logging_to(
                     self.folder, self.settings.get("log", ""), self.identity.settings
                 ) as loggers:
@@ -384,12 +404,20 @@ class Run:
                         checks,
                         epochs,
                         [*callbacks, *loggers],
-                        steps=steps,
                         checkpoints=self.checkpoints,
-                        kept=kept,
-                        save_minutes=self.settings.get("save_minutes", 5),
-                        path=self.file,
-                        rows=self.rows,
+                        **options,
+                    )
+                if form:
+                    self.rounded = train_rounded(
+                        model,
+                        batches,
+                        checks,
+                        self.settings.get("quantization_epochs") or EPOCHS,
+                        [one for one in callbacks if isinstance(one, Progress)],
+                        form=form,
+                        rate=RATE * self.settings["learning_rate"],
+                        checkpoints=self._rounded_checkpoints,
+                        **options,
                     )
             except InputError:  # nothing more is written, so others may use the folder
                 self._folder.release()
@@ -414,6 +442,10 @@ class Run:
         if not self.settings.get("overwrite"):
             self._folder.release()
             raise differences(self.folder, found)
+        self._clear_checkpoints()
+
+    def _clear_checkpoints(self) -> None:
+        self._rounded_checkpoints.clear()
         self.checkpoints.clear()
 
     def close(self, result: dict[str, Any]) -> dict[str, Any]:
@@ -423,7 +455,7 @@ class Run:
         Args:
             result: is returned; its "verified" are the verification results of the exports.
         """
-        self.checkpoints.clear()
+        self._clear_checkpoints()
         self._report.write(result.get("verified", {}))
         if self.bundle is not None and self._report.costs:
             update_config(self.bundle, costs=self._report.costs)
@@ -593,12 +625,14 @@ class Run:
 
     def _result(self, training: dict[str, Any], scores: dict[str, Any]) -> dict[str, Any]:
         """Return what the bundle keeps of the run: training, settings, scores, conclusion, the name
-        of the data file and its counts, and the user's example; no path of this machine and no row
-        of the data."""
+        of the data file and its counts, what rounded epochs changed, and the user's example; no
+        path of this machine and no row of the data."""
         data = {"file": Path(self.file).name} | self._card_data
         result = {"training": training, "scores": scores, "data": data}
         result |= {"training_data": self.facts, "settings": facts_of_settings(self.settings)}
         result |= self._conclusion_entry() | base_of(self.settings)
+        if self.rounded is not None:
+            result["quantization_aware"] = self.rounded
         example = self.settings.get("example")
         return result | ({"example": example} if example else {})
 
