@@ -78,6 +78,18 @@ REFUSED = {
     "logger": (["--log=wandb"], "pip install wandb"),
     "language": (["--language=fr"], "fr"),
     "nothing frozen": (["--base-dtype=nf4"], "base-dtype"),
+    "no int4 file": (
+        ["--quantization-aware=int4"],
+        "--quantization-aware is int4, but no int4 file is exported.\n  Add --quantize int4, or",
+    ),
+    "nothing rounded": (
+        ["--quantization-epochs=2"],
+        "--quantization-epochs is 2, but there is no --quantization-aware.\n  Add --quantization",
+    ),
+    "no epochs": (
+        ["--quantization-aware=int8", "--quantization-epochs=0"],
+        "quantization_epochs is 0.\n",
+    ),
 }
 # Flags of some recipes.
 MORE = {
@@ -93,6 +105,14 @@ MORE = {
         (["--teacher=writer"], "of task 'causal'.\n  Expected a model of task 'classification'"),
         (["--unlabelled=good.csv"], "there is no --teacher to answer its texts"),
         (["--base=pictures"], "pictures reads images, not texts"),
+        (
+            ["--quantization-aware=int4", "--quantize=int4", "--width=80"],
+            "hidden_dim is 80, which cannot be quantized to int4.\n",
+        ),
+        (
+            ["--quantization-aware=int8", "--method=lora"],
+            "--quantization-aware is int8, but --method lora trains adapters, which no file holds.",
+        ),
     ],
     "image_classification": [(["--base=writer"], "writer reads texts, not images")],
     "instruction_finetuning": [(["--base=labeller"], "task is 'classification'.\n  Expected a")],
