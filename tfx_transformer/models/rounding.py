@@ -53,6 +53,8 @@ def folded_norms(model: keras.Model) -> Iterator[None]:
     does, and keep them 1 in the block. The model computes the same, up to rounding.
 
     A layer norm has a bias or a product between its scale and the kernel, so nothing is multiplied.
+    In a post-norm block a residual reads the result too, so its scales stay; there the converter
+    multiplies them into kernels that are rounded in training without them.
     """
     scales = []
     for norm, kernels in _readers_of_norms(model):
