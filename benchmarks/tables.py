@@ -33,6 +33,7 @@ TABLES = (
     "tokenize",
     "read_table",
     "read_tokens",
+    "tokenize_memory",
     "translation_quality",
     "text_quality",
     "image_quality",

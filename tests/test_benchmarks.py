@@ -13,7 +13,10 @@ import shlex
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from tfx_transformer import Tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "benchmarks" / "README.md"
@@ -32,6 +35,7 @@ from benchmarks import (  # noqa: E402
     report,
     stages,
     tables,
+    tokenize_memory,
 )
 
 # Each step is a line of the case's journal; "breaks" fails in its second step, its first timing.
@@ -388,6 +392,28 @@ def test_readers_of_tokens_read_a_file_that_is_made_once(tmp_path):
         assert list(read(file, 0, 1)) == [32 * 1_024] * 2
         for host, rows in enumerate((11, 11, 10)):
             assert read_tokens.epoch(read, file, host, 3)["tokens"] == 2 * rows * 1_024
+
+
+def test_memory_of_tokenizing_is_by_tenths_of_the_text_and_wrong_ids_are_found(tmp_path):
+    documents, size = tokenize_memory.write(tmp_path / "text.jsonl", 20_000)
+    lines = (tmp_path / "text.jsonl").read_text("utf-8").splitlines()
+    texts = [json.loads(line)["text"] for line in lines]
+    assert texts == [tokenize_memory.document(number) for number in range(documents)]
+    assert len(set(texts)) == documents > 3
+    assert size - len(texts[-1]) < 20_000 <= size == len("".join(texts).encode())
+
+    samples = [(0, 10), (9, 30), (55, 7), (99, 1), (100, 2)]
+    assert tokenize_memory.tenths(samples, 100) == [20, 7, 1.5]
+
+    tokenizer = Tokenizer.train(texts[:2], 300)
+    ids = [one for text in texts[:3] for one in (*tokenizer.encode(text), tokenizer.end_id)]
+    np.array(ids, "uint16").tofile(tmp_path / "training.bin")
+    assert tokenize_memory.compare(tmp_path, tokenizer, [0, 1, 2]) == 3
+    ids[-2] += 1
+    np.array(ids, "uint16").tofile(tmp_path / "training.bin")
+    assert tokenize_memory.compare(tmp_path, tokenizer, [0, 1]) == 3
+    with pytest.raises(AssertionError, match="document 2 differs"):
+        tokenize_memory.compare(tmp_path, tokenizer, [0, 2])
 
 
 def test_ctranslate2_in_int8_has_a_row_with_one_thread_and_one_with_all():
