@@ -22,7 +22,8 @@ from tfx_transformer import runtime, search
 from tfx_transformer.errors import InputError
 from tfx_transformer.prediction.tagging import TextTagger
 from tfx_transformer.prediction.tags import Tags
-from tfx_transformer.serve.search import Question, nearest
+from tfx_transformer.serve.metrics import Metrics
+from tfx_transformer.serve.search import Question, nearest, searching, shorten
 from tfx_transformer.serve.server import serve
 from tfx_transformer.text.tokenizer import Tokenizer
 
@@ -139,24 +140,57 @@ def test_rows_of_an_index_are_those_that_search_finds(text_embedder, tmp_path):
         assert failed.status_code == 500 and str(tmp_path) not in failed.text
 
 
+def test_a_damaged_row_is_refused_and_others_are_found(text_embedder, tmp_path):
+    (tmp_path / "my.csv").write_text("text\nthe cat\na dog\nand\n", "utf-8")
+    search.make_index(tmp_path / "i", text_embedder.path, [tmp_path / "my.csv"])
+    rows = tmp_path / "i" / "1.rows.jsonl"
+    rows.write_bytes(rows.read_bytes().replace(b'[0, 3, "a dog"', b'[9, 3, "a dog"'))
+    index, metrics = search.Index(tmp_path / "i"), Metrics()
+    worker = searching("faq", 9, metrics, index)
+    questions = [Question(ids, 1, False) for ids in index.model.rows(["the cat", "a dog", "and"])]
+    first, damaged, last = worker.run(questions)
+    assert [one[0]["text"] for one in (first, last)] == ["the cat", "and"]
+    assert (damaged.status, damaged.code) == (500, "damaged_index")
+    assert "make the index again" in damaged.message and str(tmp_path) not in damaged.message
+    assert 'tfx_faults_total{model="faq"} 1' in metrics.text([])
+
+
+def test_a_row_that_is_found_has_a_bound():
+    short = search.Found(7, 0.5, "a" * 9_990, {"id": "b" * 8}, "../my.csv")
+    assert shorten(short) == {
+        "table": "my.csv", "row": 7, "cosine": 0.5, "text": short.text, "cells": short.cells,
+        "cut": False,
+    }  # fmt: skip
+    long = shorten(short._replace(cells={"id": "b" * 9, "note": "c"}))
+    assert (long["cells"], long["cut"]) == ({"id": "b" * 8}, True)
+    long = shorten(short._replace(text="猫" * 10_001, row="x" * 10**6, table="y" * 10**6))
+    assert (long["text"], long["cells"], long["cut"]) == ("猫" * 10_000, {}, True)
+    assert len(json.dumps(long, ensure_ascii=False)) < 11_000
+
+
 class _Index:
-    """An index with a graph, whose rows are named by the question and their place."""
+    """An index with a graph, whose rows are ten times the question, and their place."""
 
     has_graph = True
 
     def __init__(self):
         self.calls = []
 
-    def nearest(self, vectors, count, exact=False):
+    def places(self, vectors, count, exact=False):
         self.calls.append((vectors[:, 0].tolist(), count, exact))
-        return [[f"{vector[0]:.0f}-{place}" for place in range(count)] for vector in vectors]
+        numbers = 10 * vectors[:, :1] + np.arange(count)
+        return numbers, numbers / 100
 
 
 def test_questions_that_compare_all_rows_do_so_in_one_pass():
     index, vectors = _Index(), np.array([[5.0], [6.0], [7.0]])
     questions = [Question([], 2, True), Question([], 1, False), Question([], 3, True)]
-    found = nearest(index, vectors, questions)
-    assert found == [["5-0", "5-1"], ["6-0"], ["7-0", "7-1", "7-2"]]
+    found = [[part.tolist() for part in one] for one in nearest(index, vectors, questions)]
+    assert found == [
+        [[50, 51], [0.5, 0.51]],
+        [[60], [0.6]],
+        [[70, 71, 72], [0.7, 0.71, 0.72]],
+    ]
     assert index.calls == [([5, 7], 3, True), ([6], 1, False)]
 
 
@@ -291,3 +325,16 @@ def test_a_page_and_a_key_exclude_each_other(text_classifier, monkeypatch, comma
     monkeypatch.delenv("TFX_API_KEY")
     with pytest.raises(InputError, match="--workers is 0"):
         serve([text_classifier.path], port=0, workers=0)
+
+
+def test_an_index_has_no_page(text_embedder, tmp_path, command, monkeypatch):
+    (tmp_path / "my.csv").write_text("text\nthe cat\na dog\n", "utf-8")
+    search.make_index(tmp_path / "faq", text_embedder.path, [tmp_path / "my.csv"])
+    status, _, errors = command("serve", tmp_path / "faq", "--page", "--litert-js", "nowhere")
+    assert status == 2 and "faq is an index, and its rows stay on the server" in errors, errors
+    assert "drop --page, or serve a bundle too" in errors
+    monkeypatch.setattr("tfx_transformer.page.page_files", lambda *_: {"index.html": b""})
+    monkeypatch.setattr("tfx_transformer.serve.server.serve", lambda *_, pages, **__: print(*pages))
+    status, output, errors = command("serve", tmp_path / "faq", text_embedder.path, "--page")
+    assert (status, output) == (0, f"{text_embedder.path.name}\n")
+    assert "faq has no page: " in errors

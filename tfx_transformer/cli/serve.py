@@ -42,7 +42,7 @@ def serve(
         allow_host (NAME): Further name of the server, such as that of a proxy.
         without_key: Answer everybody who reaches the address, without a key.
         workers: Processes that answer; with several, one that ends is replaced.
-        page: Also serve pages that run the models in the browser, like those of the verb page.
+        page: Also serve pages that run the bundles in the browser, like those of the verb page.
         litert_js (PATH): The npm package @litertjs/core, or its archive, for --page. [downloaded
             once]
     """
@@ -71,18 +71,28 @@ def serve(
 
 
 def _pages(
-    bundles: Sequence[Path], variant: Variant | None, litert_js: Path | None
+    served: Sequence[Path], variant: Variant | None, litert_js: Path | None
 ) -> dict[str, dict[str, bytes]]:
-    """Return the files of each bundle's page, by the bundle's name; print the bundles that cannot
-    have a page, with the reason."""
-    from tfx_transformer.page import page_files
-
+    """Return the files of each bundle's page, by the bundle's name; print the bundles and indexes
+    that cannot have a page, with the reason."""
     found = {}
-    for path in bundles:
+    for path in served:
         try:
-            found[path.resolve().name] = page_files(path, variant, litert_js)
+            found[path.resolve().name] = _page(path, variant, litert_js)
         except InputError as error:
-            if len(bundles) == 1:
+            if len(served) == 1:
                 raise
             print(f"{path} has no page: {error}", file=sys.stderr)
     return found
+
+
+def _page(path: Path, variant: Variant | None, litert_js: Path | None) -> dict[str, bytes]:
+    from tfx_transformer.page import page_files
+    from tfx_transformer.search.store import FACTS
+
+    if (path / FACTS).is_file():
+        raise InputError(
+            f"{path} is an index, and its rows stay on the server.\n"
+            "  Pages are for bundles: drop --page, or serve a bundle too."
+        )
+    return page_files(path, variant, litert_js)

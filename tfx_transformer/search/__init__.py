@@ -146,21 +146,34 @@ class Index:
         self, vectors: np.ndarray, count: int = 5, exact: bool = False
     ) -> list[list[Found]]:
         """Return the nearest rows of vectors, float (n, dimensions); see `search`."""
-        if count < 1:
-            raise InputError(f"count is {count}.\n  Expected 1 row or more.")
-        if self.has_graph and not exact:
-            if self._graph is None:
-                file = self.store.path("graph.usearch")
-                self._graph = nearest.Graph(file, self.store.vectors, self.store.facts["graph"])
-            numbers, cosines = self._graph.nearest(vectors, count)
-        else:
-            numbers, cosines = nearest.exact(vectors, self.store.vectors, count)
         return [
-            [self._found(*one) for one in zip(some, values, strict=True)]
-            for some, values in zip(numbers.tolist(), cosines.tolist(), strict=True)
+            [self.row(*one) for one in zip(numbers.tolist(), cosines.tolist(), strict=True)]
+            for numbers, cosines in zip(*self.places(vectors, count, exact), strict=True)
         ]
 
-    def _found(self, number: int, cosine: float) -> Found:
+    def places(
+        self, vectors: np.ndarray, count: int = 5, exact: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the numbers of the nearest rows of vectors, int (n, count), which `row` reads, and
+        their cosines, float of that shape; see `search`."""
+        if count < 1:
+            raise InputError(f"count is {count}.\n  Expected 1 row or more.")
+        if exact or not self.has_graph:
+            return nearest.exact(vectors, self.store.vectors, count)
+        if self._graph is None:
+            file = self.store.path("graph.usearch")
+            self._graph = nearest.Graph(file, self.store.vectors, self.store.facts["graph"])
+        return self._graph.nearest(vectors, count)
+
+    def row(self, number: int, cosine: float) -> Found:
+        """Return a row that was found.
+
+        Args:
+            number, cosine: of `places`.
+
+        Raises:
+            InputError: the files of the rows are damaged.
+        """
         entry = self.store.entry(number)
         cells = dict(zip(self.store.facts["shown"], entry.cells, strict=True))
         table = self.store.tables[entry.table]["path"]

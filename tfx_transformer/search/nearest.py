@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from tfx_transformer import files
+from tfx_transformer.arguments import flag_for
 from tfx_transformer.errors import InputError
 
 Dtype = Literal["float32", "float16", "int8"]
@@ -195,8 +196,9 @@ def _restore(file: Path, packed: np.ndarray, digest: str, view: bool) -> Any:
     except (OSError, RuntimeError, ValueError, TypeError):
         graph = None
     if graph is None:
+        flag = flag_for("exact")
+        other = f", or search with {flag}, which does not read it" if flag else ""
         raise InputError(
-            f"{file} is damaged, or the graph of another index.\n"
-            "  Make the index again, or search with --exact, which does not read it."
+            f"{file} is damaged, or the graph of another index.\n  Make the index again{other}."
         )
     return graph

@@ -50,3 +50,5 @@ MOST_TEXTS = 64
 MOST_CHOICES = 8
 # Most characters of a value of a request in a message.
 SHOWN = 60
+# Most characters of a row that a search finds: of its text, its cells and their names.
+ROW = 10_000

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -13,17 +13,19 @@ from tfx_transformer.errors import InputError
 from tfx_transformer.serve.endpoints import MODEL, Endpoint, listing
 from tfx_transformer.serve.errors import JSON, Refusal
 from tfx_transformer.serve.fields import Field
+from tfx_transformer.serve.limits import ROW
 from tfx_transformer.serve.metrics import Metrics
 from tfx_transformer.serve.reading import ReadingWorker, read_inputs
 from tfx_transformer.serve.service import Call, Service
+from tfx_transformer.serve.work import LOGGER
 
 if TYPE_CHECKING:
     from tfx_transformer.search import Found, Index
 
 # Rows that are found by default, and at most: each has its text and the shown cells.
 _COUNT, _MOST = 5, 100
-# Most characters of a query.
-_LONGEST = 20_000
+# Most characters of a query, and of the name of a row or table.
+_LONGEST, _NAME = 20_000, 255
 
 
 class Question(NamedTuple):
@@ -40,38 +42,80 @@ class Question(NamedTuple):
 def searching(name: str, most: int, metrics: Metrics, index: Index) -> ReadingWorker:
     """Return the worker of an index. One thread reads its files, which are opened now.
 
+    Its output for a question is the list of rows, JSON objects; or a `Refusal` if one of them is
+    damaged, which leaves the other questions as they are.
+
     Args:
         name, most, metrics: see `Worker`.
 
     Raises:
         InputError: the graph of the index is damaged.
     """
-    index.nearest(np.ones((1, index.store.facts["dimensions"]), "float32"), 1)
+    index.places(np.ones((1, index.store.facts["dimensions"]), "float32"), 1)
 
-    def run(questions: Sequence[Question]) -> list[list[Found]]:
+    def run(questions: Sequence[Question]) -> list[list[dict[str, Any]] | Refusal]:
         vectors = np.array(index.model.run_rows([one.ids for one in questions]))
         vectors = index.model.cut(vectors, index.store.facts["dimensions"])
+        return [read(*places) for places in nearest(index, vectors, questions)]
+
+    def read(numbers: np.ndarray, cosines: np.ndarray) -> list[dict[str, Any]] | Refusal:
         try:
-            return nearest(index, vectors, questions)
-        except InputError as error:  # of a damaged file, whose path is not for clients
-            raise RuntimeError(str(error)) from error
+            return list(_rows(index, numbers, cosines))
+        except InputError as error:  # it names a path, which is not for clients
+            LOGGER.error(f"{name}: {error}")
+            metrics.count("tfx_faults_total", worker.labels)
+            return Refusal(
+                500, "A row that was found is damaged: make the index again.", "damaged_index"
+            )
 
-    return ReadingWorker(name, most, metrics, run)
+    worker = ReadingWorker(name, most, metrics, run)
+    return worker
 
 
-def nearest(index: Index, vectors: np.ndarray, questions: Sequence[Question]) -> list[list[Found]]:
-    """Return the rows nearest to the vector of each question, the nearest first. Questions that
-    compare all rows do so in one pass."""
+def nearest(
+    index: Index, vectors: np.ndarray, questions: Sequence[Question]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the rows nearest to the vector of each question, the nearest first, as numbers and
+    cosines (see `Index.places`). Questions that compare all rows do so in one pass."""
     compared = [i for i, one in enumerate(questions) if one.exact or not index.has_graph]
-    found: dict[int, list[Found]] = {}
+    found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     if compared:
         most = max(questions[i].count for i in compared)
-        rows = index.nearest(vectors[compared], most, exact=True)
-        found = dict(zip(compared, rows, strict=True))
+        places = index.places(vectors[compared], most, exact=True)
+        found = dict(zip(compared, zip(*places, strict=True), strict=True))
+    for i, one in enumerate(questions):
+        if i not in found:
+            numbers, cosines = index.places(vectors[i : i + 1], one.count)
+            found[i] = numbers[0], cosines[0]
     return [
-        found[i][: one.count] if i in found else index.nearest(vectors[i : i + 1], one.count)[0]
-        for i, one in enumerate(questions)
+        (found[i][0][: one.count], found[i][1][: one.count]) for i, one in enumerate(questions)
     ]
+
+
+def _rows(index: Index, numbers: np.ndarray, cosines: np.ndarray) -> Iterator[dict[str, Any]]:
+    """Yield found rows as JSON objects."""
+    places = zip(numbers.tolist(), cosines.tolist(), strict=True)
+    for rank, place in enumerate(places):
+        yield {"index": rank} | shorten(index.row(*place))
+
+
+def shorten(found: Found) -> dict[str, Any]:
+    """Return a found row as a JSON object. Of its text, its cells and their names, in this order,
+    only the first `ROW` characters are there, so that an answer has a bound."""
+    room, cells = ROW - len(found.text), {}
+    for name, cell in found.cells.items():
+        room -= len(name)
+        if room >= 0:
+            cells[name] = cell[:room]
+        room -= len(cell)
+    return {
+        "table": os.path.basename(found.table)[:_NAME],
+        "row": found.row if isinstance(found.row, int) else str(found.row)[:_NAME],
+        "cosine": found.cosine,
+        "text": found.text[:ROW],
+        "cells": cells,
+        "cut": room < 0,
+    }
 
 
 async def _search(service: Service, call: Call) -> Response:
@@ -87,25 +131,16 @@ async def _search(service: Service, call: Call) -> Response:
         return [Question(ids, body.get("count", _COUNT), body.get("exact", False)) for ids in rows]
 
     questions, (found,) = await read_inputs(service, call, [body["query"]], read)
-    data = [
-        {
-            "index": number,
-            "table": os.path.basename(one.table),
-            "row": one.row,
-            "cosine": one.cosine,
-            "text": one.text,
-            "cells": one.cells,
-        }
-        for number, one in enumerate(found)
-    ]
+    if isinstance(found, Refusal):
+        raise found
     tokens = len(questions[0].ids)
     counted = {"prompt_tokens": tokens, "total_tokens": tokens}
-    return JSON({"object": "list", "model": call.served.id, "data": data, "usage": counted})
+    return JSON({"object": "list", "model": call.served.id, "data": found, "usage": counted})
 
 
 _FOUND: dict[str, Any] = {
     "type": "object",
-    "required": ["index", "table", "row", "cosine", "text", "cells"],
+    "required": ["index", "table", "row", "cosine", "text", "cells", "cut"],
     "properties": {
         "index": {"type": "integer"},
         "table": {"type": "string"},
@@ -113,6 +148,11 @@ _FOUND: dict[str, Any] = {
         "cosine": {"type": "number"},
         "text": {"type": "string"},
         "cells": {"type": "object", "additionalProperties": {"type": "string"}},
+        "cut": {
+            "type": "boolean",
+            "description": f"True if text and cells have more than {ROW:,} characters, of which "
+            "only the first are here.",
+        },
     },
 }
 SEARCH = Endpoint(
