@@ -371,7 +371,7 @@ def test_deadlines(assistant, monkeypatch):
 def test_a_fault_ends_its_requests_and_no_others(server, monkeypatch, caplog):
     worker = server.service.models["assistant"].worker
     with monkeypatch.context() as broken:
-        broken.setattr(worker._rows, "step", lambda *_: 1 / 0)
+        broken.setattr(worker._tables[1].rows, "step", lambda *_: 1 / 0)
         response = server.post(CHAT, messages=said("x"))
     assert response.status_code == 500
     assert response.json()["error"]["code"] == "fault" and "Zero" not in response.text
@@ -386,7 +386,7 @@ def test_who_leaves_is_not_worked_for(server, client):
     ) as stream:
         next(iter(stream))
     until = time.monotonic() + 20
-    while worker.reserved or worker._active:
+    while worker.reserved or worker.active:
         assert time.monotonic() < until
         time.sleep(0.02)
 

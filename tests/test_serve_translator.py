@@ -1,6 +1,7 @@
 """A server with a translator: many texts at a time, and beam search."""
 
 import concurrent.futures
+import re
 
 import openai
 import pytest
@@ -42,6 +43,21 @@ def test_beams(server, trained, alone):
     assert refused.status_code == 400 and "beams" in refused.json()["error"]["message"]
     refused = server.post("/translate", input=texts, beams=BEAMS, temperature=1)
     assert refused.status_code == 400 and "exclude" in refused.json()["error"]["message"]
+
+
+def test_texts_with_beams_share_their_steps_with_others(trained, alone):
+    texts = trained.texts[:12]
+    with running([trained.path]) as server, concurrent.futures.ThreadPoolExecutor(2) as pool:
+        plain = pool.submit(server.post, "/translate", input=texts[:3])
+        found = server.post("/translate", input=texts, beams=BEAMS).json()["data"]
+        counts = server.client.get("/metrics").text
+        steps, rows = (
+            int(re.search(rf"tfx_{name}_total{{.*}} (\d+)", counts)[1]) for name in ("steps", "rows")
+        )
+        assert [one["text"] for one in plain.result().json()["data"]] == alone.generate(texts[:3])
+    assert [one["text"] for one in found] == alone.generate(texts, beams=BEAMS)
+    assert rows > 3 * steps
+    assert {one["finish_reason"] for one in found} <= {"stop", "length"}
 
 
 def test_it_completes_texts_as_well(server, trained, alone):

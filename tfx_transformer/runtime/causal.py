@@ -128,6 +128,15 @@ class CausalEngine:
         _, shape = inputs.get("kv_cache_k_0", ("", ()))
         return shape[2] if len(shape) == 4 else 0
 
+    @staticmethod
+    def check_beams(beams: int) -> None:
+        """Raise an InputError if a text is to be searched for with several beams."""
+        if beams > 1:
+            raise InputError(
+                f"beams is {beams}; a decoder-only TFLite file decodes without beams.\n"
+                "  Drop it, or use --engine keras."
+            )
+
     def generate_ids(
         self,
         source_ids: Sequence[Sequence[int]],
@@ -139,11 +148,7 @@ class CausalEngine:
         Raises:
             InputError: the options ask for beams.
         """
-        if options.beams > 1:
-            raise InputError(
-                f"beams is {options.beams}; a decoder-only TFLite file decodes without beams.\n"
-                "  Drop it, or use --engine keras."
-            )
+        self.check_beams(options.beams)
         room = self.config.max_sequence_length
         limits = np.array([loop.new_limit(options, room - len(ids)) for ids in source_ids])
         draws = loop.uniforms(options, limits.max(), len(source_ids))

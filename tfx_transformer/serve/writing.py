@@ -11,6 +11,7 @@ import numpy as np
 
 from tfx_transformer.errors import InputError
 from tfx_transformer.generation import loop, numpy_ops
+from tfx_transformer.generation.beam import BeamSearch
 from tfx_transformer.generation.constraint import Constraint
 from tfx_transformer.generation.options import GenerationOptions
 from tfx_transformer.generation.sampling import Sampler
@@ -75,8 +76,8 @@ class Prompt(Work):
 class WritingWorker(Worker):
     """Writes the answers of one model; see `Worker`.
 
-    As many texts run as the engine has rows; a new prompt takes the first free row, between two
-    tokens of the others.
+    As many texts run as the engine has rows, and as many again that are searched for with beams; a
+    new prompt takes the first free row, between two tokens of the others.
 
     Args:
         name, most, metrics: see `Worker`.
@@ -86,87 +87,78 @@ class WritingWorker(Worker):
     def __init__(self, name: str, most: int, metrics: Metrics, generator: TextGenerator) -> None:
         super().__init__(name, most, metrics)
         self.generator = generator
-        self._rows = new_rows(generator.engine)
-        self._active: dict[int, _Answer] = {}
+        self._tables = {1: _Table(generator, 1)}
+        self._held: Prompt | None = None  # taken from the queue before there was a row for it
+
+    @property
+    def active(self) -> list[_Answer | _Search]:
+        """The running answers."""
+        return [one for table in self._tables.values() for one in table.answers.values()]
 
     def turn(self) -> list[Work]:
         """See `Worker`."""
-        for row in range(self._rows.count):
-            if row not in self._active:
-                work = self.take(wait=not self._active)
-                if work is None:
-                    break
-                self._begin(row, work)
-        if self._active:
-            self._step()
-        return [answer.prompt for answer in self._active.values()]
+        while any(table.free is not None for table in self._tables.values()):
+            prompt = self._next()
+            if prompt is None:
+                break
+            table = self._tables.get(prompt.options.beams)
+            if table is not None and table.free is None:
+                self._held = prompt
+                break
+            self._begin(table, prompt)
+        for table in self._tables.values():
+            if table.answers:
+                self._step(table)
+        return [answer.prompt for answer in self.active]
 
     def fail(self, error: BaseException) -> None:
         """See `Worker`."""
-        for answer in self._active.values():
+        for answer in self.active:
             answer.prompt.tell(error=error)
-        self._active.clear()
-        self._rows = new_rows(self.generator.engine)
+        self._tables = {1: _Table(self.generator, 1)}
 
-    def _begin(self, row: int, prompt: Prompt) -> None:
+    def _next(self) -> Prompt | None:
+        """Return the next prompt; None if none waits while others run."""
+        prompt, self._held = self._held, None
+        if prompt is None:
+            return self.take(wait=not self.active)
+        if self.stopped is not None:
+            prompt.tell(error=errors.ending())
+            return self._next()
+        is_wanted = not prompt.cancelled and time.monotonic() < prompt.deadline
+        return prompt if is_wanted else self._next()
+
+    def _begin(self, table: _Table | None, prompt: Prompt) -> None:
         try:
-            if prompt.options.beams > 1:
-                self._search(prompt)
-                return
-            first_id = self._rows.begin(row, prompt.ids)
-            room = self._rows.room(prompt.ids)
-            self._active[row] = _Answer(prompt, self.generator, first_id, room)
+            table = table or _Table(self.generator, prompt.options.beams)
+            table.begin(prompt)
         except InputError as error:  # such as a number of beams that the file does not have
-            self._rows.end(row)
             prompt.tell(error=error)
         except Exception as error:
             prompt.tell(error=error)
             raise
+        else:
+            self._tables[prompt.options.beams] = table
 
-    def _search(self, prompt: Prompt) -> None:
-        """Write by beam search, while all others wait."""
-        began, late = time.monotonic(), False
-
-        def watch(ids: np.ndarray) -> bool:
-            nonlocal late
-            late = prompt.cancelled or self._is_late(prompt)
-            return late
-
-        (row,) = self.generator.engine.generate_ids([prompt.ids], prompt.options, watch)
-        ids, end = row.tolist(), self.generator.preprocessor.end_id
-        reason = "stop" if end in ids and not late else "length"
-        padding = self.generator.engine.config.padding_id
-        count = ids.index(end) + 1 if end in ids else len(ids) - ids.count(padding)
-        self._count(len(ids), 1)
-        self.metrics.count("tfx_completion_tokens_total", self.labels, count)
-        self.took(time.monotonic() - began)
-        prompt.tell(Written(self.generator.decode(row), reason, count), last=True)
-
-    def _step(self) -> None:
-        rows = list(self._active)
-        last_ids = np.array([self._active[row].last_id for row in rows], "int32")
-        logits = self._rows.step(rows, last_ids)
-        self._count(1, len(rows))
-        for row, values in zip(rows, logits, strict=True):
-            answer = self._active[row]
+    def _step(self, table: _Table) -> None:
+        logits = table.step()
+        self._count(1, len(logits))
+        for row, values in logits.items():
+            answer = table.answers[row]
             try:
-                answer.advance(values[None], self._is_late(answer.prompt))
+                answer.advance(values, self._is_late(answer.prompt))
             except InputError as error:  # a form that is too complex
-                self._free(row)
+                table.end(row)
                 answer.prompt.tell(error=error)
                 continue
             if answer.reason or answer.prompt.cancelled:
-                self._free(row)
-                self._finish(answer)
+                table.end(row)
+                self._finish(table, answer)
 
-    def _free(self, row: int) -> None:
-        del self._active[row]
-        self._rows.end(row)
-
-    def _finish(self, answer: _Answer) -> None:
+    def _finish(self, table: _Table, answer: _Answer | _Search) -> None:
         written = answer.finish()
         self.metrics.count("tfx_completion_tokens_total", self.labels, written.tokens)
-        self.took((time.monotonic() - answer.began) / self._rows.count)
+        self.took((time.monotonic() - answer.began) / table.rows.count)
         answer.prompt.tell(written, last=True)
 
     def _count(self, steps: int, rows: int) -> None:
@@ -178,24 +170,122 @@ class WritingWorker(Worker):
         return now > prompt.deadline or (self.stopped is not None and now > self.stopped)
 
 
+class _Table:
+    """The rows of an engine, and the answers that run in them.
+
+    Args:
+        generator: the model.
+        beams: of each answer.
+
+    Attributes:
+        answers: by row.
+    """
+
+    def __init__(self, generator: TextGenerator, beams: int) -> None:
+        self._generator, self._beams = generator, beams
+        self.rows = new_rows(generator.engine, beams)
+        self.answers: dict[int, _Answer | _Search] = {}
+
+    @property
+    def free(self) -> int | None:
+        """The first free row; None if there is none."""
+        return next((row for row in range(self.rows.count) if row not in self.answers), None)
+
+    def begin(self, prompt: Prompt) -> None:
+        """Begin the answer to a prompt in the first free row.
+
+        Raises:
+            InputError: the file does not decode with so many beams.
+        """
+        row = self.free
+        try:
+            first_id = self.rows.begin(row, prompt.ids)
+            room = self.rows.room(prompt.ids)
+            kind = _Answer if self._beams == 1 else _Search
+            self.answers[row] = kind(prompt, self._generator, first_id, room)
+        except InputError:
+            self.rows.end(row)
+            raise
+
+    def end(self, row: int) -> None:
+        """Free a row."""
+        del self.answers[row]
+        self.rows.end(row)
+
+    def step(self) -> dict[int, np.ndarray]:
+        """Return the logits of the next tokens of each row's answer, float32 (beams,
+        vocabulary_size)."""
+        rows, answers = list(self.answers), list(self.answers.values())
+        ids = np.concatenate([answer.last_ids for answer in answers])
+        if self._beams == 1:
+            logits = self.rows.step(rows, ids)
+        else:
+            origins = np.stack([answer.origins for answer in answers])
+            logits = self.rows.step(rows, ids, origins)
+        return dict(zip(rows, logits.reshape(len(rows), self._beams, -1), strict=True))
+
+
+class _Search:
+    """A running beam search, in one row.
+
+    Attributes:
+        reason: see `_Answer`.
+    """
+
+    def __init__(self, prompt: Prompt, generator: TextGenerator, first_id: int, room: int) -> None:
+        config, options = generator.engine.config, prompt.options
+        self.prompt, self.reason, self.began = prompt, "", time.monotonic()
+        self._generator, self._padding, self._steps = generator, config.padding_id, 0
+        self._limit = loop.new_limit(options, room)
+        self._search = BeamSearch(numpy_ops, options, self._limit, config)
+        self._state = self._search.start(np.full(options.beams, first_id, "int32"))
+
+    @property
+    def last_ids(self) -> np.ndarray:
+        """int32 (beams,), the last token ids, which the model decodes next."""
+        return self._state["ids"]
+
+    @property
+    def origins(self) -> np.ndarray:
+        """int (beams,), the beam that each of them continues."""
+        return self._state["rows"]
+
+    def advance(self, logits: np.ndarray, is_late: bool) -> None:
+        """Take the logits, float32 (beams, vocabulary_size), of the next tokens."""
+        self._state = self._search.advance(self._state, self._steps, logits)
+        self._steps += 1
+        if is_late:
+            self.reason = "length"
+        elif self._state["finished"].all() or self._steps == self._limit:
+            self.reason = "stop"
+
+    def finish(self) -> Written:
+        """Return the best answer so far."""
+        (row,) = self._search.result(self._state)
+        ids, end = row.tolist(), self._generator.preprocessor.end_id
+        count = ids.index(end) + 1 if end in ids else len(ids) - ids.count(self._padding)
+        reason = self.reason if end in ids else "length"
+        return Written(self._generator.decode(row), reason, count)
+
+
 class _Answer:
     """A running answer, in one row.
 
     Attributes:
-        last_id: the last token id, which the model decodes next.
+        last_ids: int32 (1,), the last token id, which the model decodes next.
         reason: "stop" or "length" when it has ended; "" before.
     """
 
     def __init__(self, prompt: Prompt, generator: TextGenerator, first_id: int, room: int) -> None:
         config, options = generator.engine.config, prompt.options
-        self.prompt, self.last_id, self.reason = prompt, first_id, ""
-        self.began = time.monotonic()
+        self.prompt, self.reason, self.began = prompt, "", time.monotonic()
         limit = loop.new_limit(options, room)
         self._draws = np.zeros((limit, 1), "float32")
         if options.temperature:
             self._draws = loop.uniforms(options, limit, prompt.choice + 1)[:, prompt.choice :]
         self._sampler = Sampler(numpy_ops, options, limit, config)
-        self._state = self._sampler.start(np.array([first_id], "int32"))
+        self.last_ids = np.array([first_id], "int32")
+        self._state = self._sampler.start(self.last_ids)
         self._ends = {config.end_id, generator.preprocessor.end_id}
         if prompt.form is not None:
             prompt.form.check_room(limit)
@@ -212,8 +302,8 @@ class _Answer:
 
         self._state = self.writer.choose(logits, len(self._draws) - index, advance)
         ids = self._state["ids"]
-        self.last_id = int(ids[0])
-        if self.writer(ids) or self.last_id in self._ends:
+        self.last_ids = ids
+        if self.writer(ids) or int(ids[0]) in self._ends:
             self.reason = "stop"
         elif is_late or index + 1 == len(self._draws):
             self.reason = "length"
