@@ -248,7 +248,7 @@ def main(
         decay="cosine",
         total_steps=total_steps,
         weight_decay=weight_decay,
-        layer_decay=settings["layer_decay"],
+        layer_decay=settings["layer_decay"] or 1.0,  # an earlier version had none
     )
     scored = tfx.ScoredCorrelation() if model.bag else tfx.ScoredCosine()
     loss = scored if score else tfx.InBatchContrast(temperature)

@@ -291,6 +291,35 @@ def test_the_pooling_of_a_base_is_kept_unless_another_is_asked_for(recipe, rows,
     assert read_json(quick / "runs" / "of" / "settings.json")["pooling"] == "attention"
 
 
+def test_a_run_that_an_earlier_version_began_goes_on(recipe, rows, quick, monkeypatch):
+    """It had another rate and other passes, no decay by layers, and a case beside a base."""
+
+    class Fits(Exception):
+        pass
+
+    def fit(*_, kept, **__):
+        raise Fits(kept)
+
+    def begun(**settings):
+        with pytest.raises(Fits) as caught:
+            recipe(**ONE_EPOCH | {"name": "early", "base": "saved_models/masked"} | settings)
+        (kept,) = caught.value.args
+        return json.loads(json.dumps(kept))
+
+    words = Tokenizer.train([text for row in rows for text in row], 300, [MASK_TOKEN])
+    save("saved_models/masked", tiny_encoder(MaskedLM, vocabulary_size=300), words)
+    monkeypatch.setattr("tfx_transformer.training.run.fit", fit)
+    before = begun(epochs=20, learning_rate=1e-3, layer_decay=1.0)
+    del before["settings"]["layer_decay"]
+    before["settings"]["case"] = "lower"
+    monkeypatch.setattr("tfx_transformer.training.checkpoints.Checkpoints.peek", lambda _: before)
+    again = begun(epochs=None, learning_rate=None)
+    assert again["model"] == before["model"]
+    assert (again["settings"]["epochs"], again["settings"]["learning_rate"]) == (20, 1e-3)
+    with pytest.raises(InputError, match="--epochs was 20 and is 4"):
+        begun(epochs=4)
+
+
 # What cannot be trained
 
 

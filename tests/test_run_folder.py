@@ -242,6 +242,8 @@ def test_several_paths_with_commas(tmp_path, monkeypatch):
         ({"base": "hf://a/b"}, {"base": "hf://a/b"}, []),
         ({"base": "hf://a/b"}, {"base": "hf://a/c"}, ["--base was 'hf://a/b' and is 'hf://a/c'"]),
         ({"minutes": 3}, {"minutes": 4, "name": "x"}, []),
+        ({"base": "a", "case": "lower"}, {"base": "a", "case": ""}, []),  # it did nothing
+        ({"case": "lower"}, {"case": "kept"}, ["--case was 'lower' and is 'kept'"]),
     ],
 )
 def test_settings_of_an_earlier_version(old, new, found):
