@@ -4,9 +4,11 @@ import math
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfx_transformer.evaluation.baselines import edge_color_labels, pixel_labels
 from tfx_transformer.evaluation.image_features import edge_color_features
+from tfx_transformer.images import resize
 from tfx_transformer.layers import EdgeColorLogits
 from tfx_transformer.layers.edges import edge_color_count
 
@@ -94,3 +96,30 @@ def test_stripes_of_any_place_and_colour_are_told_by_their_direction():
     assert (predicted == ids[80:]).all()
     by_pixels = pixel_labels(images[:80], ids[:80], images[80:])
     assert (by_pixels == ids[80:]).mean() < 0.9
+
+
+def test_many_classes_take_no_more_memory():
+    layer = EdgeColorLogits(16, 2, 3000)
+    layer.build()
+    layer.kernel.assign(np.random.default_rng(1).normal(size=layer.kernel.shape))
+    images = np.random.default_rng(2).integers(0, 256, (2, 16, 16, 3)).astype("float32")
+    wanted = np.asarray(layer.features(images), "float64") @ layer.kernel.numpy()
+    np.testing.assert_allclose(layer(images), wanted, rtol=1e-5, atol=1e-4)
+    traced = tf.function(layer).get_concrete_function(tf.TensorSpec([2, 16, 16, 3]))
+    shapes = [one.shape for op in traced.graph.get_operations() for one in op.outputs]
+    sizes = [shape.num_elements() for shape in shapes if shape.rank and shape[0] == 2]
+    assert 2 * 3000 <= max(sizes) <= 2 * 65_536
+
+
+def test_colours_are_alike_however_an_image_was_resized():
+    """The mean of 127 and 128 is between two levels, and no program rounds it as another."""
+    images = np.random.default_rng(4).integers(127, 129, (4, 16, 16, 3)).astype("uint8")
+    ours = np.stack([resize(image, 24) for image in images])
+    by_tensorflow = tf.image.resize(images, (24, 24), antialias=True)
+    np.testing.assert_allclose(ours, by_tensorflow, atol=1e-4)
+    layer = EdgeColorLogits(24, 4, 2)
+    wanted = layer.features(by_tensorflow)[:, -256:]
+    np.testing.assert_allclose(layer.features(ours)[:, -256:], wanted, atol=1e-6)
+    for near in (-2e-5, 2e-5):
+        np.testing.assert_array_equal(layer.features(np.full((1, 24, 24, 3), 127.5 + near)),
+                                      layer.features(np.full((1, 24, 24, 3), 127.5)))  # fmt: skip

@@ -14,6 +14,11 @@ from tfx_transformer.layers.serializable import serializable
 
 _DIRECTIONS = 8
 _LEVELS = 4  # of red, green and blue
+# Levels are lower by this: programs that resize images round a mean that is exactly a level, such as
+# 127.5 of 127 and 128, to either side of it.
+_SLACK = 1e-3
+# Most numbers that an image's features are multiplied to at a time.
+_PART = 1 << 16
 # Added to the squared norm of a block, so that noise in flat areas stays small.
 _LEAST = 1e-2
 # The size of an image in which edges have the strength of `edge_color_features`.
@@ -40,8 +45,8 @@ class EdgeColorLogits(keras.layers.Layer):
     that count for nothing. W begins as zeros; `training.linear` fits it at once, without gradient
     steps.
 
-    W is multiplied number by number: as the weights of a matrix product it would be rounded to
-    integers in quantized files.
+    W is multiplied number by number, in parts if there are many classes: as the weights of a matrix
+    product it would be rounded to integers in quantized files.
 
     Args:
         size: width and height of the images.
@@ -76,7 +81,15 @@ class EdgeColorLogits(keras.layers.Layer):
 
     def call(self, images):
         features = ops.expand_dims(self.features(images), -1)
-        return ops.sum(features * ops.expand_dims(self.kernel, 0), axis=1)
+        kernel = ops.expand_dims(self.kernel, 0)
+        count, step = self.kernel.shape[0], max(_PART // self.classes, 1)
+        if count <= step:
+            return ops.sum(features * kernel, axis=1)
+        logits = 0
+        for start in range(0, count, step):
+            part = slice(start, start + step)
+            logits = logits + ops.sum(features[:, part] * kernel[:, part], axis=1)
+        return logits
 
     def features(self, images: Tensor) -> Tensor:
         """Return the features of images, float (batch, features)."""
@@ -110,7 +123,8 @@ class EdgeColorLogits(keras.layers.Layer):
         # By comparison: the quotient of a colour and a level may be rounded differently elsewhere.
         levels = ops.zeros_like(images)
         for level in range(1, _LEVELS):
-            levels = levels + ops.cast(images >= 255 * level / _LEVELS, images.dtype)
+            least = 255 * level / _LEVELS - _SLACK
+            levels = levels + ops.cast(images >= least, images.dtype)
         red, green, blue = _split(levels)
         color = (red * _LEVELS + green) * _LEVELS + blue
         count = _LEVELS**3
