@@ -272,7 +272,10 @@ def test_this_machine_is_measured(command, monkeypatch):
     assert planned("mixed_bfloat16")["tflops"] == 0.1
     assert planned("float32", "--tflops", "3", "--memory", "5")["device_memory"] == 5e9
     _, output, _ = command(*line.split(), "float32")
-    assert "at 40 % of 0.25 TFLOP/s, as measured now." in " ".join(output.split())
+    said = " ".join(output.split())
+    assert "on this machine, at 40 % of the 0.25 TFLOP/s that were measured now." in said
+    assert re.search(r"Time: [\d,]+ days for 1,000,000,000 tokens on this machine", said) or " hours" in said
+    assert "a step computes 32 texts of 1,024 tokens at once." in said
     monkeypatch.setattr(estimate, "machine_memory", lambda: None)
     status, _, errors = command(*line.split(), "float32")
     assert status == 2 and "Add --memory" in errors

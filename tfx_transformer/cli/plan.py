@@ -300,18 +300,16 @@ def _lines(result: dict[str, Any], machine: Machine, tokens: float, base_dtype: 
     from tfx_transformer.cli.terminal import align  # not for --help: it imports a tokenizer
 
     memory = result["memory"]
-    names = ("weights", "gradients", "optimizer", "activations", "all")
+    sizes = {name: memory[name] for name in ("weights", "gradients", "optimizer", "activations")}
+    sizes["in all"] = memory["all"]
     frozen = f", frozen in {base_dtype}" if base_dtype else ""
     lines = [
         f"{result['parameters']:,} parameters{frozen}",
-        *align([[name, f"{memory[name] / 1e9:,.2f} GB"] for name in names], words=1),
+        *align([[name, f"{size / 1e9:,.2f} GB"] for name, size in sizes.items()], words=1),
     ]
     keras_on = planning.BACKENDS.get(result["backend"], result["backend"])
     usable = f"{100 * _USABLE:.0f} % of {result['device_memory'] / 1e9:,.0f} GB"
     have = f"{usable} with Keras on {keras_on}"
-    rows = quantity(result["rows_at_once"], "text")
-    parts = quantity(result["accumulate"], "part")
-    each = "" if machine.devices == 1 else " on each device"
     if not result["fits"]:
         smallest = "" if frozen.endswith("nf4") else "--method lora --base-dtype nf4, "
         lines.append(
@@ -319,20 +317,18 @@ def _lines(result: dict[str, Any], machine: Machine, tokens: float, base_dtype: 
             f"rematerialisation. Use {smallest}a shorter --length, or more memory."
         )
     else:
-        lines.append(
-            f"Fits into {have}: a step in {parts} of {rows} of {result['length']:,} tokens{each}."
-        )
+        lines.append(f"Fits into {have}: {_step(result, machine)}.")
     if result["fits"] and result["remat"]:
         lines.append("It fits only with rematerialisation: train with --remat.")
-    hours = result["hours"]
-    time = (
-        f"Time: {f'{hours:,.1f} hours' if hours >= 1 else f'{60 * hours:,.1f} minutes'} for "
-        f"{tokens:,.0f} tokens on "
-        f"{quantity(machine.devices, 'device')}, at {100 * result['utilisation']:.0f} % of "
-        f"{_tflops(result['tflops'])} TFLOP/s"
-    )
+    is_here = machine.device == "cpu" and machine.devices == 1
+    place = "this machine" if is_here else quantity(machine.devices, "device")
+    speed = f"{_tflops(result['tflops'])} TFLOP/s"
     if machine.device == "cpu" and machine.tflops is None:
-        time += ", as measured now"
+        speed = f"the {speed} that were measured now"
+    time = (
+        f"Time: {_duration(result['hours'])} for {tokens:,.0f} tokens on {place}, at "
+        f"{100 * result['utilisation']:.0f} % of {speed}"
+    )
     if machine.devices > 1:
         time += f"; {100 - 100 * result['computing']:.0f} % of it adds gradients over the devices"
     lines.append(f"{time}.")
@@ -341,3 +337,23 @@ def _lines(result: dict[str, Any], machine: Machine, tokens: float, base_dtype: 
     if not base_dtype:
         lines.append(f"A checkpoint takes {result['checkpoint'] / 1e9:,.2f} GB.")
     return [part for line in lines for part in wrapped(line, COLUMNS, "  ")]
+
+
+def _step(result: dict[str, Any], machine: Machine) -> str:
+    """Return what is computed at once, as a clause."""
+    rows = quantity(result["rows_at_once"], "text")
+    who = "a step" if machine.devices == 1 else "in a step each device"
+    parts = result["accumulate"]
+    if parts == 1:
+        return f"{who} computes {rows} of {result['length']:,} tokens at once"
+    return (
+        f"{who} computes {rows} of {result['length']:,} tokens at a time, {parts} times: train "
+        f"with --accumulate {parts}"
+    )
+
+
+def _duration(hours: float) -> str:
+    """Return a time in minutes, hours or days."""
+    if hours < 1:
+        return f"{60 * hours:,.1f} minutes"
+    return f"{hours:,.1f} hours" if hours < 72 else f"{hours / 24:,.0f} days"
