@@ -298,6 +298,24 @@ def test_variants_have_the_size_and_pattern_of_their_declaration():
     assert found["mail"] == {"ann@example.org"} and found["odd"] == {"bob!"}
 
 
+def test_variants_of_codes_have_new_letters_that_their_pattern_allows():
+    tools = Tools([{"name": "park", "parameters": {"properties": {
+        "plate": {"type": "string", "pattern": "^[A-Z]{3}-[0-9]{2}$"},
+        "lot": {"anyOf": [{"type": "string", "pattern": "^[a-z][0-9]$"}, {"const": "any"}]},
+    }}}])  # fmt: skip
+    rows = [("Park KLM-27 at a7", "KLM-27", "a7"), ("Park the car QRS-30", "QRS-30", "any")]
+    rows += [("Let TUV-44 into any", "TUV-44", "any"), ("Give WXY-58 b3", "WXY-58", "b3")]
+    rows = [(t, "park", json.dumps({"plate": plate, "lot": lot})) for t, plate, lot in rows]
+    varied = vary_tool_calls(read_tool_calls(rows, tools), 60, 7)
+    valid = jsonschema.Draft202012Validator(tools.parameters["park"])
+    assert all(valid.is_valid(call.arguments) for call in varied.calls)
+    plates = {call.arguments["plate"] for call in varied.calls}
+    assert len({plate[:3] for plate in plates}) > 30
+    shown = zip(varied.utterances, varied.calls, strict=True)
+    assert all(call.arguments["plate"] in text for text, call in shown)
+    assert not fits("A7", tools.parameters["park"]["properties"]["lot"])
+
+
 def test_invented_texts_have_the_scripts_of_real_ones():
     words = Words(["lunch with Anna", "the dentist", "田中さんと昼食", "ヨガ", "room 12", "обед"])
     rng = np.random.default_rng(3)

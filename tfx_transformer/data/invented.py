@@ -167,3 +167,16 @@ def _kind(part: str) -> str:
 
 def _choice(several: list[str], rng: np.random.Generator) -> str:
     return several[rng.integers(len(several))]
+
+
+def other_letters(text: str, rng: np.random.Generator) -> str:
+    """Return a text with another letter or digit of the same script and case in each place."""
+    return "".join(_other_letter(one, rng) for one in text)
+
+
+def _other_letter(one: str, rng: np.random.Generator) -> str:
+    if not (kind := _kind(one)):
+        return one
+    first, last = map(ord, _KINDS[kind][1])
+    made = chr(rng.integers(first, last + 1))
+    return made.upper() if one.isupper() else made

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfx_transformer.data.invented import Words
+from tfx_transformer.data.invented import Words, other_letters
 from tfx_transformer.data.named_values import Named, find_names
 from tfx_transformer.data.tool_calls import ToolCalls
 from tfx_transformer.data.wordings import Piece, Wordings, cut, is_unspaced, wording
@@ -72,7 +72,8 @@ def vary_tool_calls(
     of its values; for a whole number, one from `minimum` to `maximum`, with at most as many digits
     as those of other rows; for another number, one with other digits; for a text, that of another
     row, in four of five variants with other words (see `Words.invent`): from those a model learns
-    to copy texts that it has never seen. A new value has the `pattern` and size of the declaration.
+    to copy texts that it has never seen. A new value has the `pattern` and size of the declaration;
+    for words that a `pattern` does not allow, letters and digits are replaced one by one.
 
     If the request shows all its arguments, half of the variants have the end of another request for
     the same tool, a quarter have fewer words, and four of ten have more (see `Wordings`). In half
@@ -306,9 +307,13 @@ def _other(value: Any, schema: Mapping[str, Any], pool: _Pool, rng: np.random.Ge
     if "enum" in schema:
         choices = _choices(schema)
         return choices[rng.integers(len(choices))]
+    # Such as KX-207 for AB-123: words of other lengths fit no pattern of a code.
+    has_letters = "pattern" in schema and any(map(str.isalpha, str(value)))
     for _ in range(_TRIES):
         if isinstance(value, str):
             made: Any = _other_text(value, schema, pool, rng)
+            if has_letters and not fits(made, schema):
+                made = other_letters(value, rng)
         elif isinstance(value, int):
             made = _other_number(schema, pool.digits, rng)
         else:

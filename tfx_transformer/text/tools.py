@@ -421,13 +421,18 @@ def _mismatch(value: Any, schema: Any, place: str) -> str:
 
 
 def fits(value: Any, schema: Mapping[str, Any], seconds: float = _PATTERN_SECONDS) -> bool:
-    """Return True if a text or number has the type, size and `pattern` that a JSON Schema asks for;
-    a pattern that Python cannot read fits nothing.
+    """Return True if a text or number has the type, size and `pattern` that a JSON Schema asks for,
+    or one of its `anyOf`; a pattern that Python cannot read fits nothing.
 
     Args:
         seconds: time after which a text that the pattern is still compared with does not fit.
     """
     if _mismatch(value, schema, ""):
+        return False
+    choices = schema.get("anyOf")
+    if isinstance(choices, list) and not any(
+        one if isinstance(one, bool) else fits(value, one, seconds) for one in choices
+    ):
         return False
     try:
         if not isinstance(value, str):
