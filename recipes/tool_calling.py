@@ -173,6 +173,7 @@ def main(
 
     tokenizer.tools = tfx.data.mark_copied(train)
     template = tfx.ChatTemplate.of(tokenizer)
+    template.check_calls()
     length = min(max_length, model.config.max_sequence_length)
     run = tfx.training.ToolRun(name, settings, recipe=main)
     summaries = tfx.data.describe_tool_calls(varied, held_out, template, length)

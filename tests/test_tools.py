@@ -34,6 +34,7 @@ from tfx_transformer.models.decoding import text_generator
 from tfx_transformer.models.saving import save
 from tfx_transformer.models.tasks import CausalLM
 from tfx_transformer.text.copied import copies
+from tfx_transformer.text.messages import for_template
 from tfx_transformer.text.prompts import CHAT_TEMPLATE, ROLE_TOKENS, CallForm, ChatTemplate
 from tfx_transformer.text.tokenizer import CALL_PATTERN, Tokenizer
 from tfx_transformer.text.tools import Call, Tools, fits, read_call, same_call
@@ -662,7 +663,7 @@ QWEN = (
 def test_only_calls_of_the_tools_are_of_the_form(tokenizer, rows, template, before, after, key):
     chat = ChatTemplate.of(tokenizer) if template is None else ChatTemplate(template, tokenizer)
     form = chat.call_form()
-    assert form == (tokenizer.tools, before, after, key)
+    assert form == CallForm(tokenizer.tools, before, after, key, {}, {})
     constraint = Constraint(form, Vocabulary(tokenizer, tokenizer.vocabulary_size, 2, 256))
     assert constraint.least < 100
 
@@ -690,9 +691,79 @@ def test_a_template_gets_the_tools_and_cannot_be_deceived_by_them(tokenizer, row
     assert ids.count(2) == 2 and ids.count(4) == 1, "special tokens in a description are text"
 
 
-def test_a_form_with_special_tokens_is_not_held(tokenizer):
-    chat = ChatTemplate(QWEN.replace("<call>", "<|assistant|>"), tokenizer)
+# In the manner of published templates: Mistral, with ids of nine characters; Llama 3; Phi 4.
+MISTRAL = (
+    "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}[INST]{{ m.content }}[/INST]"
+    "{% elif m.tool_calls %}[TOOL_CALLS][{% for call in m.tool_calls %}"
+    "{% if call.id is not defined or call.id | length != 9 %}{{ raise_exception('9, please') }}"
+    "{% endif %}{{ (call.function | tojson)[:-1] + ', \"id\": \"' + call.id + '\"}' }}"
+    "{% if not loop.last %}, {% endif %}{% endfor %}]{{ eos_token }}"
+    "{% else %}{{ m.content + eos_token }}{% endif %}{% endfor %}"
+)
+LLAMA = (
+    "{% for m in messages %}<|{{ m.role }}|>{% if m.tool_calls %}{% set f = m.tool_calls[0].function %}"
+    "{{ '<|python_tag|>{\"name\": \"' + f.name + '\", \"parameters\": ' }}"
+    "{{ f.arguments | tojson }}}{% else %}{{ m.content }}{% endif %}</s>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+PHI = LLAMA.replace('<|python_tag|>{"name', '<|tool_call|>[{"name').replace(
+    "tojson }}}", "tojson }}}]<|/tool_call|>"
+)
+UNREAD = LLAMA.replace('<|python_tag|>{\\"name\\": \\"', "call:").replace('\\", \\"parameters\\"', "")
+TAGS = ["[INST]", "[/INST]", "[TOOL_CALLS]", "<|python_tag|>", "<|tool_call|>", "<|/tool_call|>"]
+
+
+@pytest.fixture(scope="module")
+def tagging(rows, tools):
+    made = Tokenizer.train(texts_of(rows), 440, [*ROLE_TOKENS, *TAGS], CALL_PATTERN)
+    made.tools = tools
+    return made
+
+
+@pytest.mark.parametrize(
+    ("template", "before", "after", "key", "others"),
+    [
+        (MISTRAL, "[TOOL_CALLS][", "]", "arguments", {"id": "000000001"}),
+        (LLAMA, "<|python_tag|>", "", "parameters", {}),
+        (PHI, "<|tool_call|>[", "]<|/tool_call|>", "parameters", {}),
+    ],
+    ids=["mistral", "llama", "phi"],
+)
+def test_calls_between_special_tokens_are_held(tagging, rows, template, before, after, key, others):
+    chat = ChatTemplate(template, tagging)
+    chat.check_calls()
+    form = chat.call_form()
+    special = {name: tagging.special_tokens[name] for name in TAGS if name in before + after}
+    assert form == CallForm(tagging.tools, before, after, key, others, special)
+    constraint = Constraint(form, Vocabulary(tagging, tagging.vocabulary_size, 2, 256))
+    assert constraint.least < 100
+    for messages, call in zip(rows.conversations().messages, rows.calls, strict=True):
+        ((_, answer),) = chat.turns(messages)
+        assert set(special.values()) <= set(answer)
+        assert constraint.holds(answer), tagging.decode(answer)
+        assert read_call(tagging.decode(answer)) == call
+        assert not constraint.holds([one for one in answer if one not in special.values()])
+    assert set(np.flatnonzero(constraint.begin().allowed())) == {answer[0]}
+
+
+def test_a_template_whose_calls_nobody_reads_is_refused_before_training(tagging):
+    chat = ChatTemplate(UNREAD, tagging)
     assert chat.call_form() is None
+    with pytest.raises(InputError, match="writes a call of a tool as 'call:wake.*not read as a call"):
+        chat.check_calls()
+    ChatTemplate(MISTRAL.replace("call.id", "call.idea"), tagging).check_calls()  # rows will show
+
+
+def test_calls_and_answers_have_ids_where_the_template_writes_them():
+    call = Call("a", {}).message()
+    said = [call, {"role": "tool", "content": "b"}, call, {"role": "tool", "content": "c"}]
+    found = for_template(said, "{{ call.id }}")
+    assert [m["tool_calls"][0]["id"] for m in found[::2]] == ["000000001", "000000002"]
+    assert [m["tool_call_id"] for m in found[1::2]] == ["000000001", "000000002"]
+    own = {**call, "tool_calls": [{"id": "x"} | call["tool_calls"][0]]}
+    (found,) = for_template([own], "{{ call['id'] }}")
+    assert found["tool_calls"][0]["id"] == "x"
+    assert for_template(said, "{{ tool_calls }}") == said
 
 
 # The data set

@@ -11,7 +11,7 @@ import copy
 import importlib.util
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -303,18 +303,24 @@ def _grammar(
 def _call_grammar(form: CallForm, leading_space: bool, request: str | None) -> str:
     """Return the grammar of a call of a tool between the texts that the template writes."""
     schema = form.tools.schema(request)
+    others = {key: {"const": value} for key, value in form.others.items()}
     for one in schema["anyOf"]:
         properties = one["properties"]
-        renamed = {form.arguments: properties["arguments"]}
-        one |= {
-            "properties": {"name": properties["name"], **renamed},
-            "required": ["name", form.arguments],
-        }
+        keys = {"name": properties["name"], form.arguments: properties["arguments"], **others}
+        one |= {"properties": keys, "required": list(keys)}
     body = json.dumps(schema | {"x-guidance": _JSON})
     space = '" "? ' if leading_space else ""
-    before, after = (json.dumps(text) if text else "" for text in (form.before, form.after))
+    before, after = (_terms(text, form.special) for text in (form.before, form.after))
     lark = f"start: {space}{before} body {after}\nbody: %json {body}\n"
     return _llguidance().LLMatcher.grammar_from_lark(lark)
+
+
+def _terms(text: str, special: Mapping[str, int]) -> str:
+    """Return a text as terms of a grammar; special: ids of the special tokens in it."""
+    names = "|".join(map(re.escape, sorted(special, key=len, reverse=True)))
+    parts = re.split(f"({names})", text) if special else [text]
+    terms = (f"<[{special[one]}]>" if one in special else json.dumps(one) for one in parts if one)
+    return " ".join(terms)
 
 
 def _literal(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,8 @@ _KEYS = {
 }
 # Keys that templates look up in a tool call; other keys are texts of the user.
 _NAMES = {"id", "type", "function", "name", "arguments"}
+# A template that writes the ids of calls.
+_IDS = re.compile(r"""\.id\b|\[\s*["']id["']\s*\]|tool_call_id""")
 _EXPECTED = (
     'Expected {"role": "system", "user", "assistant" or "tool", "content": a text}; of an\n'
     '  assistant also "reasoning_content": a text and "tool_calls": a list.'
@@ -65,10 +68,11 @@ def for_template(messages: Sequence[Message], template: str) -> list[dict[str, A
 
     If the text of the template does not name them, reasoning and tool calls become part of the
     content, and answers of tools become messages of the user, between the tags of Qwen and Hermes:
-    `<think>`, `<tool_call>`, `<tool_response>`.
+    `<think>`, `<tool_call>`, `<tool_response>`. If it names ids, calls and answers without one get
+    the number of the call in nine digits, as Mistral's templates demand.
     """
     adapted = []
-    for message in map(dict, messages):
+    for message in map(dict, _with_ids(messages) if _IDS.search(template) else messages):
         if "tool_calls" in message and "tool_calls" not in template:
             functions = [call["function"] for call in message.pop("tool_calls")]
             tagged = [Call(one["name"], one["arguments"]).tagged() for one in functions]
@@ -81,6 +85,20 @@ def for_template(messages: Sequence[Message], template: str) -> list[dict[str, A
             message = {"role": "user", "content": content}
         adapted.append(message)
     return adapted
+
+
+def _with_ids(messages: Sequence[Message]) -> Iterator[Message]:
+    """Yield messages whose tool calls have ids, as the answers of the tools have."""
+    number, asked = 0, iter([""][:0])
+    for message in messages:
+        if calls := message.get("tool_calls"):
+            numbers = range(number + 1, number + 1 + len(calls))
+            calls = [{"id": f"{n:09}"} | call for n, call in zip(numbers, calls, strict=True)]
+            message = {**message, "tool_calls": calls}
+            number, asked = number + len(calls), iter([call["id"] for call in calls])
+        elif message["role"] == "tool" and "tool_call_id" not in message:
+            message = {**message, "tool_call_id": next(asked, f"{number:09}")}
+        yield message
 
 
 def _clean(message: object, number: int) -> dict[str, Any]:

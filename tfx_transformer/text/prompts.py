@@ -7,6 +7,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from tfx_transformer.errors import InputError
@@ -20,7 +21,7 @@ from tfx_transformer.text.messages import (
     message_texts,
 )
 from tfx_transformer.text.tokenizer import Tokenizer
-from tfx_transformer.text.tools import Call, Tools
+from tfx_transformer.text.tools import Call, Tools, read_call, same_call
 
 ROLE_TOKENS = ("<|system|>", "<|user|>", "<|assistant|>")
 
@@ -47,13 +48,17 @@ class UnusableTemplateError(InputError):
 class CallForm(NamedTuple):
     """The form of an answer that calls a tool: `before`, {"name": …, arguments: {…}}, `after`.
 
-    tools: the tools that may be called; arguments: key of the arguments.
+    tools: the tools that may be called; arguments: key of the arguments; others: further keys of
+    the object with their values, such as an id; special: ids of the special tokens in `before` and
+    `after`.
     """
 
     tools: Tools
     before: str
     after: str
     arguments: str
+    others: Mapping[str, Any] = MappingProxyType({})
+    special: Mapping[str, int] = MappingProxyType({})
 
 
 class ChatTemplate:
@@ -164,30 +169,61 @@ class ChatTemplate:
 
     def call_form(self) -> CallForm | None:
         """Return the form in which the template writes a call of one of the tokenizer's tools; None
-        without tools, or if a call is not one JSON object between texts without special tokens."""
+        without tools, or if a call is not one JSON object between two texts."""
         tools = self.tokenizer.tools
         if tools is None:
             return None
-        name = next(iter(tools.parameters))
-        asked = {"role": "user", "content": "a"}
+        call = Call(next(iter(tools.parameters)), {"a": 1})
         try:
-            conversation = _Conversation(self, [asked, Call(name, {"a": 1}).message()])
-            prompt, answered = conversation.answer(2)
+            answer = self._text_of(call)
         except InputError:  # it may need other messages; an error of real ones reaches the user
             return None
-        answer = conversation.plain(answered[len(prompt) :].removesuffix(self.end_token))
         start, end = answer.find("{"), answer.rfind("}") + 1
         try:
-            call = json.loads(answer[start:end])
+            written = json.loads(answer[start:end])
         except ValueError:
             return None
+        arguments = [key for key, value in written.items() if value == call.arguments]
+        if written.pop("name", "") != call.name or len(arguments) != 1:
+            return None
+        del written[arguments[0]]
         before, after = answer[:start], answer[end:]
-        keys = [key for key in call if key != "name"]
-        if call.get("name") != name or len(keys) != 1 or call[keys[0]] != {"a": 1}:
-            return None
-        if self.special.pattern.search(before + after):
-            return None
-        return CallForm(tools, before, after, keys[0])
+        names = set(self.special.pattern.findall(before + after))
+        special = {name: self.special.ids[name] for name in sorted(names)}
+        return CallForm(tools, before, after, arguments[0], written, special)
+
+    def check_calls(self) -> None:
+        """Raise if no reader of answers would find the calls that the template writes.
+
+        Raises:
+            UnusableTemplateError: it writes a call of one of the tokenizer's tools in an unknown
+                form.
+        """
+        if self.tokenizer.tools is None:
+            return
+        call = Call(next(iter(self.tokenizer.tools.parameters)), {"a": 1})
+        try:
+            answer = self._text_of(call)
+        except InputError:
+            return
+        if not same_call(read_call(self.special.pattern.sub("", answer)), call):
+            raise UnusableTemplateError(
+                f"{self.source}the chat template writes a call of a tool as {short_repr(answer)}, "
+                "which is not read as a call.\n"
+                '  Choose a base that writes {"name": …, "arguments": {…}}, alone or between tags, '
+                "as those of\n  Qwen, Hermes, Llama 3 and Mistral do."
+            )
+
+    def _text_of(self, call: Call) -> str:
+        """Return the answer that makes a call, as the template writes it, without its end.
+
+        Raises:
+            InputError: the template cannot write it.
+        """
+        asked = {"role": "user", "content": "a"}
+        conversation = _Conversation(self, [asked, call.message()])
+        prompt, answered = conversation.answer(2)
+        return conversation.plain(answered[len(prompt) :].removesuffix(self.end_token))
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         """Return the ids of a conversation up to where its next answer begins.
