@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tfx_transformer import runtime, search
+from tfx_transformer.arguments import use_flags
 from tfx_transformer.cli.search import found_lines
 from tfx_transformer.data.formats import TableFile, writing
 from tfx_transformer.errors import InputError
@@ -471,3 +472,18 @@ def test_the_verbs(command, bundle, tmp_path):
         status, output, errors = command(*arguments)
         assert (status, output) == (2, "")
         assert message in errors
+
+
+def test_a_damaged_graph_names_only_flags_of_the_command(tmp_path):
+    pytest.importorskip("usearch")
+    (tmp_path / "a").write_bytes(b"damaged")
+    packed = nearest.pack(np.ones((3, 2)), "float32")
+    try:
+        for flags, remedy in (({"--exact"}, "or search with --exact"), ({"--port"}, "again.")):
+            use_flags(flags)
+            with pytest.raises(InputError, match="Make the index again.*") as caught:
+                nearest.Graph(tmp_path / "a", packed, "0" * 64)
+            assert remedy in str(caught.value)
+    finally:
+        use_flags(None)
+    assert "--exact" not in str(caught.value)

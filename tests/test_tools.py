@@ -701,7 +701,8 @@ MISTRAL = (
     "{% else %}{{ m.content + eos_token }}{% endif %}{% endfor %}"
 )
 LLAMA = (
-    "{% for m in messages %}<|{{ m.role }}|>{% if m.tool_calls %}{% set f = m.tool_calls[0].function %}"
+    "{% for m in messages %}<|{{ m.role }}|>"
+    "{% if m.tool_calls %}{% set f = m.tool_calls[0].function %}"
     "{{ '<|python_tag|>{\"name\": \"' + f.name + '\", \"parameters\": ' }}"
     "{{ f.arguments | tojson }}}{% else %}{{ m.content }}{% endif %}</s>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
@@ -709,7 +710,11 @@ LLAMA = (
 PHI = LLAMA.replace('<|python_tag|>{"name', '<|tool_call|>[{"name').replace(
     "tojson }}}", "tojson }}}]<|/tool_call|>"
 )
-UNREAD = LLAMA.replace('<|python_tag|>{\\"name\\": \\"', "call:").replace('\\", \\"parameters\\"', "")
+UNREAD = (
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% for one in m.tool_calls or [] %}"
+    "call:{{ one.function.name }}{{ one.function.arguments | tojson }}{% endfor %}</s>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
 TAGS = ["[INST]", "[/INST]", "[TOOL_CALLS]", "<|python_tag|>", "<|tool_call|>", "<|/tool_call|>"]
 
 
@@ -749,7 +754,8 @@ def test_calls_between_special_tokens_are_held(tagging, rows, template, before, 
 def test_a_template_whose_calls_nobody_reads_is_refused_before_training(tagging):
     chat = ChatTemplate(UNREAD, tagging)
     assert chat.call_form() is None
-    with pytest.raises(InputError, match="writes a call of a tool as 'call:wake.*not read as a call"):
+    words = "writes a call of a tool as 'call:wake.*not read as a call"
+    with pytest.raises(InputError, match=words):
         chat.check_calls()
     ChatTemplate(MISTRAL.replace("call.id", "call.idea"), tagging).check_calls()  # rows will show
 
