@@ -178,13 +178,13 @@ class _Table:
         beams: of each answer.
 
     Attributes:
-        answers: by row.
+        answers: by row, each an `_Answer`, or with beams a `_Search`.
     """
 
     def __init__(self, generator: TextGenerator, beams: int) -> None:
         self._generator, self._beams = generator, beams
         self.rows = new_rows(generator.engine, beams)
-        self.answers: dict[int, _Answer | _Search] = {}
+        self.answers: dict[int, Any] = {}
 
     @property
     def free(self) -> int | None:
