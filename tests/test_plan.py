@@ -274,7 +274,10 @@ def test_this_machine_is_measured(command, monkeypatch):
     _, output, _ = command(*line.split(), "float32")
     said = " ".join(output.split())
     assert "on this machine, at 40 % of the 0.25 TFLOP/s that were measured now." in said
-    assert re.search(r"Time: [\d,]+ days for 1,000,000,000 tokens on this machine", said) or " hours" in said
+    assert (
+        re.search(r"Time: [\d,]+ days for 1,000,000,000 tokens on this machine", said)
+        or " hours" in said
+    )
     assert "a step computes 32 texts of 1,024 tokens at once." in said
     monkeypatch.setattr(estimate, "machine_memory", lambda: None)
     status, _, errors = command(*line.split(), "float32")

@@ -52,7 +52,8 @@ def test_texts_with_beams_share_their_steps_with_others(trained, alone):
         found = server.post("/translate", input=texts, beams=BEAMS).json()["data"]
         counts = server.client.get("/metrics").text
         steps, rows = (
-            int(re.search(rf"tfx_{name}_total{{.*}} (\d+)", counts)[1]) for name in ("steps", "rows")
+            int(re.search(rf"tfx_{name}_total{{.*}} (\d+)", counts)[1])
+            for name in ("steps", "rows")
         )
         assert [one["text"] for one in plain.result().json()["data"]] == alone.generate(texts[:3])
     assert [one["text"] for one in found] == alone.generate(texts, beams=BEAMS)

@@ -703,7 +703,7 @@ MISTRAL = (
 LLAMA = (
     "{% for m in messages %}<|{{ m.role }}|>"
     "{% if m.tool_calls %}{% set f = m.tool_calls[0].function %}"
-    "{{ '<|python_tag|>{\"name\": \"' + f.name + '\", \"parameters\": ' }}"
+    '{{ \'<|python_tag|>{"name": "\' + f.name + \'", "parameters": \' }}'
     "{{ f.arguments | tojson }}}{% else %}{{ m.content }}{% endif %}</s>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )

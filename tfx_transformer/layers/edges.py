@@ -14,8 +14,8 @@ from tfx_transformer.layers.serializable import serializable
 
 _DIRECTIONS = 8
 _LEVELS = 4  # of red, green and blue
-# Levels are lower by this: programs that resize images round a mean that is exactly a level, such as
-# 127.5 of 127 and 128, to either side of it.
+# Levels are lower by this: programs that resize images round a mean that is exactly a level, such
+# as 127.5 of 127 and 128, to either side of it.
 _SLACK = 1e-3
 # Most numbers that an image's features are multiplied to at a time.
 _PART = 1 << 16

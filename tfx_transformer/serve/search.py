@@ -87,9 +87,7 @@ def nearest(
         if i not in found:
             numbers, cosines = index.places(vectors[i : i + 1], one.count)
             found[i] = numbers[0], cosines[0]
-    return [
-        (found[i][0][: one.count], found[i][1][: one.count]) for i, one in enumerate(questions)
-    ]
+    return [(found[i][0][: one.count], found[i][1][: one.count]) for i, one in enumerate(questions)]
 
 
 def _rows(index: Index, numbers: np.ndarray, cosines: np.ndarray) -> Iterator[dict[str, Any]]:
