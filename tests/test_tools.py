@@ -763,11 +763,11 @@ def test_a_template_whose_calls_nobody_reads_is_refused_before_training(tagging)
 def test_calls_and_answers_have_ids_where_the_template_writes_them():
     call = Call("a", {}).message()
     said = [call, {"role": "tool", "content": "b"}, call, {"role": "tool", "content": "c"}]
-    found = for_template(said, "{{ call.id }}")
+    found = for_template(said, "{{ tool_calls[0].id }}")
     assert [m["tool_calls"][0]["id"] for m in found[::2]] == ["000000001", "000000002"]
     assert [m["tool_call_id"] for m in found[1::2]] == ["000000001", "000000002"]
     own = {**call, "tool_calls": [{"id": "x"} | call["tool_calls"][0]]}
-    (found,) = for_template([own], "{{ call['id'] }}")
+    (found,) = for_template([own], "{{ tool_calls[0]['id'] }}")
     assert found["tool_calls"][0]["id"] == "x"
     assert for_template(said, "{{ tool_calls }}") == said
 
