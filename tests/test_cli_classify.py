@@ -149,7 +149,7 @@ def refused(command, tmp_path):
     [
         (["--top=0"], "--top is 0.\n  Expected 1 or more.\n"),
         (["--top=-3"], "--top is -3.\n  Expected 1 or more.\n"),
-        (["--top=many"], "invalid int value: 'many'"),
+        (["--top=many"], "--top is 'many'."),
         (["--engine=saved_model"], "invalid choice: 'saved_model'"),
         (["--engine=keras", "--variant=int8"], "--engine keras has none.\n  Drop it."),
         (["--variant=int2"], "invalid choice: 'int2'"),

@@ -101,7 +101,7 @@ def test_help_has_groups_sentences_and_defaults():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--grams", "many"], "argument --grams: invalid int value: 'many'.\n  See: bake --help"),
+        (["--grams", "many"], "--grams is 'many'.\n  Expected a whole number. See: bake --help"),
         (["--kind", "oat"], "argument --kind: invalid choice: 'oat'"),
         (["--gram", "3"], "unrecognized arguments: --gram 3.\n  The nearest flag is --grams."),
         (["--grams"], "argument --grams: expected one argument"),
@@ -129,7 +129,7 @@ def test_a_file_of_settings_is_replaced_by_flags(tmp_path):
     ("text", "message"),
     [
         ("gramms: 3", "there is no setting 'gramms'.\n  The nearest is 'grams'."),
-        ("grams: many", "grams: argument --grams: invalid int value: 'many'"),
+        ("grams: many", "grams: --grams is 'many'"),
         ("kind: oat", "kind: argument --kind: invalid choice: 'oat'"),
         ("- 3", "holds list"),
         ("a: [", "is neither YAML nor JSON"),
@@ -311,8 +311,8 @@ def test_arguments_of_a_verb_are_those_of_its_function(arguments, expected):
         (["order", "a", "--until=7", "--degree"], "expected one argument"),
         (["order", "a", "--until=7", "--salted"], "The nearest flag is --sliced. See: bread order"),
         (["order", "a", "--until=7", "--grid=;"], "argument --grid: invalid choice: ';'"),
-        (["order", "a", "--until=7", "--steam=x"], "argument --steam: invalid float value: 'x'"),
-        (["many", "sell", "rye", "1", "x"], "argument COUNTS: invalid int value: 'x'"),
+        (["order", "a", "--until=7", "--steam=x"], "--steam is 'x'.\n  Expected a number"),
+        (["many", "sell", "rye", "1", "x"], "COUNTS is 'x'"),
         (["many", "sell", "rye"], "the following arguments are required: COUNTS"),
         (["many"], "the following arguments are required: KIND"),
         (["eat"], "invalid choice: 'eat'"),

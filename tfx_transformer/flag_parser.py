@@ -28,6 +28,10 @@ _LARGE = 1e6
 # The placeholders of values in `--help`.
 _METAVARS = {int: "N", float: "X", str: "TEXT", Path: "PATH"}
 
+# The message of argparse about a number, and the kinds of numbers.
+_WRONG_NUMBER = re.compile(r"argument (\S+): invalid (int|float) value: (.+)", re.DOTALL)
+_NUMBERS = {"int": "a whole number", "float": "a number"}
+
 # A parameter in a docstring, and the placeholder of its value: `csv (FILE.csv)`.
 _NAMED = re.compile(r"\*?(?P<name>\w+)(?: \((?P<metavar>.+)\))?")
 
@@ -63,6 +67,9 @@ class FlagParser(argparse.ArgumentParser):
             given = unknown[0].partition("=")[0]
             if nearest := difflib.get_close_matches(given, self.flags(), n=1):
                 hint = f"The nearest flag is {nearest[0]}. {hint}"
+        if wrong := _WRONG_NUMBER.fullmatch(message):
+            flag, kind, value = wrong.groups()
+            message, hint = f"{flag} is {value}", f"Expected {_NUMBERS[kind]}. {hint}"
         raise InputError(f"{message}.\n  {hint}")
 
     def parse_known_args(self, args=None, namespace=None):  # pyright: ignore
