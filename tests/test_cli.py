@@ -401,6 +401,7 @@ BUNDLE = "{bundle}"
         (["run", "translation", "--epochs", "many"], "--epochs is 'many'.\n  Expected a whole"),
         (["run", "translation", "--epochs", "1.5"], "--epochs is '1.5'."),
         (["run", "translation", "--epoch", "1", "--csvs", "x"], "unrecognized arguments"),
+        (["run", "translation", "pairs.csv"], "Did you mean --csv pairs.csv? See: "),
         (["run", "translation", "--name", "../x"], "--name '../x' cannot be a folder's name"),
         (["run", "translation", "--name", ""], "--name '' cannot be a folder's name"),
         (["info", "nowhere"], "nowhere is not a bundle: it has no config.json"),

@@ -759,3 +759,10 @@ def test_derived_pairs_with_bad_rows_left_out(shared_data):
     got = [list(pair) for pair in zip(*table.columns.values(), strict=True)]
     assert got == expected["rows"]
     assert [bad.row for bad in table.bad_rows] == [3, 5, 7]
+
+
+def test_a_picture_is_not_described_as_a_table(write, capsys):
+    file = write(b"\xff\xd8\xff\xe0" + bytes(range(256)) * 9, "my.png")
+    message = message_of(file)
+    assert "It looks like an image" in message
+    assert "separated by" not in capsys.readouterr().out + message

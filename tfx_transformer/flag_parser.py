@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, NoReturn, TypeGuard
 import docstring_parser
 from docstring_parser.google import DEFAULT_SECTIONS, GoogleParser, Section, SectionType
 
+from tfx_transformer.arguments import looks_like_file
 from tfx_transformer.errors import InputError
 
 # Sections of a docstring that describe parameters; each is a group of `--help`.
@@ -67,6 +68,8 @@ class FlagParser(argparse.ArgumentParser):
             given = unknown[0].partition("=")[0]
             if nearest := difflib.get_close_matches(given, self.flags(), n=1):
                 hint = f"The nearest flag is {nearest[0]}. {hint}"
+        elif unknown and looks_like_file(unknown[0]) and "--csv" in self.flags():
+            hint = f"Did you mean --csv {unknown[0]}? {hint}"
         if wrong := _WRONG_NUMBER.fullmatch(message):
             flag, kind, value = wrong.groups()
             message, hint = f"{flag} is {value}", f"Expected {_NUMBERS[kind]}. {hint}"

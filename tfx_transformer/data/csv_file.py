@@ -47,6 +47,8 @@ _MARKED = {
     "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
     "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
 }
+# First bytes of a file that tell text from other kinds.
+_SIGNATURE = 512
 # Lines at the top of a file that are searched for the header.
 _PREAMBLE = 30
 
@@ -121,10 +123,12 @@ class CsvFile:
     @property
     def description(self) -> str:
         """A note such as "Shift-JIS, separated by semicolons"; "" for UTF-8 with the usual
-        separator."""
+        separator, and for a file that is not text, which reading it says."""
         by = separators.separator_name(self.separator)
         usual = {".tsv": "tabs", ".tab": "tabs"}.get(self.file.suffix.lower(), "commas")
-        if self.encoding in ("utf-8", "utf-8-sig") and by == usual:
+        with self.file.open("rb") as opened:
+            is_text = encodings.container(opened.read(_SIGNATURE)) is None
+        if self.encoding in ("utf-8", "utf-8-sig") and by == usual or not is_text:
             return ""
         return f"{text_encoding.decoded_name(self.encoding)}, separated by {by}"
 

@@ -132,7 +132,7 @@ class Store:
             InputError: the files of the rows are damaged.
         """
         begin, end = map(int, self._places[number : number + 2])
-        if not 0 <= begin <= end <= min(self._size, begin + json_files.MAX_BYTES):
+        if not 0 <= begin <= end <= min(self._size, begin + json_files.MAX_MEMORY):
             raise InputError(f"{self.path('places.npy')} is damaged.\n  {_REMEDY}")
         self._rows.seek(begin)
         return self._parse(self._rows.read(end - begin))
