@@ -402,6 +402,7 @@ BUNDLE = "{bundle}"
         (["run", "translation", "--epochs", "1.5"], "--epochs is '1.5'."),
         (["run", "translation", "--epoch", "1", "--csvs", "x"], "unrecognized arguments"),
         (["run", "translation", "pairs.csv"], "Did you mean --csv pairs.csv? See: "),
+        (["run", "tagging", "--csv", "x"], "The nearest flag is --data. See: "),
         (["run", "translation", "--name", "../x"], "--name '../x' cannot be a folder's name"),
         (["run", "translation", "--name", ""], "--name '' cannot be a folder's name"),
         (["info", "nowhere"], "nowhere is not a bundle: it has no config.json"),

@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tfx_transformer.arguments import use_flags
+from tfx_transformer.data import read_pairs, read_sentence_pairs
 from tfx_transformer.data.formats import TableFile
 from tfx_transformer.data.tables import (
     BadRow,
@@ -766,3 +767,10 @@ def test_a_picture_is_not_described_as_a_table(write, capsys):
     message = message_of(file)
     assert "It looks like an image" in message
     assert "separated by" not in capsys.readouterr().out + message
+
+
+def test_the_two_texts_of_a_pair_have_a_column_each(write):
+    file = write("a,b\nx,y\n")
+    for read, names in ((read_pairs, "--source and --target"), (read_sentence_pairs, "--first")):
+        with pytest.raises(InputError, match=f"column 'a' is named twice: for {names}"):
+            read(file, "a", "a")

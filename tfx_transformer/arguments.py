@@ -43,6 +43,14 @@ def flag_for(setting: str) -> str:
     return next((flag for flag in (f"--table-{name}", f"--{name}") if flag in _flags), "")
 
 
+def naming(*settings: str) -> str:
+    """Return how settings are given, such as "--column NAME (column=...)"; without the flags if the
+    running command does not have them."""
+    values = ", ".join(f"{setting}=..." for setting in settings)
+    flags = list(filter(None, map(flag_for, settings)))
+    return f"{' or '.join(f'{flag} NAME' for flag in flags)} ({values})" if flags else f"({values})"
+
+
 def looks_like_file(text: str) -> bool:
     """Return True if a text is probably the name of a file or folder: it exists, has the ending of
     a file and no blanks, or begins like a path."""

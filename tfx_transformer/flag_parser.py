@@ -33,6 +33,9 @@ _METAVARS = {int: "N", float: "X", str: "TEXT", Path: "PATH"}
 _WRONG_NUMBER = re.compile(r"argument (\S+): invalid (int|float) value: (.+)", re.DOTALL)
 _NUMBERS = {"int": "a whole number", "float": "a number"}
 
+# Flags that name the data of a recipe.
+_DATA = ("csv", "data", "images", "text", "tokens")
+
 # A parameter in a docstring, and the placeholder of its value: `csv (FILE.csv)`.
 _NAMED = re.compile(r"\*?(?P<name>\w+)(?: \((?P<metavar>.+)\))?")
 
@@ -66,14 +69,22 @@ class FlagParser(argparse.ArgumentParser):
         unknown = message.partition("unrecognized arguments: ")[2].split()
         if unknown and unknown[0].startswith("--"):
             given = unknown[0].partition("=")[0]
-            if nearest := difflib.get_close_matches(given, self.flags(), n=1):
-                hint = f"The nearest flag is {nearest[0]}. {hint}"
+            if nearest := self._nearest(given):
+                hint = f"The nearest flag is {nearest}. {hint}"
         elif unknown and looks_like_file(unknown[0]) and "--csv" in self.flags():
             hint = f"Did you mean --csv {unknown[0]}? {hint}"
         if wrong := _WRONG_NUMBER.fullmatch(message):
             flag, kind, value = wrong.groups()
             message, hint = f"{flag} is {value}", f"Expected {_NUMBERS[kind]}. {hint}"
         raise InputError(f"{message}.\n  {hint}")
+
+    def _nearest(self, given: str) -> str:
+        """Return the flag that is most like a given one; "" if none is like it. Of the flags that
+        name the data of recipes, such as --csv and --images, each is like the others."""
+        flags = {flag.lstrip("-"): flag for flag in self.flags()}
+        nearest = difflib.get_close_matches(given.lstrip("-"), flags, n=1)
+        alike = [name for name in _DATA if name in flags] if given.lstrip("-") in _DATA else []
+        return next((flags[name] for name in (*nearest, *alike)), "")
 
     def parse_known_args(self, args=None, namespace=None):  # pyright: ignore
         """Return the parsed values and the unknown arguments; a verb raises if there are any.

@@ -18,6 +18,7 @@ from typing import NamedTuple, TextIO, TypeAlias, cast
 import numpy as np
 
 from tfx_transformer import files
+from tfx_transformer.arguments import naming
 from tfx_transformer.data import encodings
 from tfx_transformer.data.batches import Batches, BatchPlan, tf_dataset
 from tfx_transformer.data.formats import TableFile, is_table_folder, is_table_name, table_files
@@ -420,7 +421,7 @@ def _column_error(data: TableData) -> InputError:
     return InputError(
         f"{name}: which column holds the text?\n"
         f"  The columns there are: {', '.join(map(repr, header))}.\n"
-        "  Name one (column=...)."
+        f"  Name one: {naming('column')}."
     )
 
 

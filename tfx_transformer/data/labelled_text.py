@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tfx_transformer import reprs
+from tfx_transformer.arguments import naming
 from tfx_transformer.data.batches import Batches, FreshPlan, pad, tf_dataset
 from tfx_transformer.data.examples import Examples
 from tfx_transformer.data.file_rows import Rows, hashes, mapped, sample, sizes, zipped
@@ -332,7 +333,7 @@ def check_columns(
         if names.count(name) > 1 or name == target:
             raise InputError(
                 f"column {name!r} is named twice: the texts are {text!r}, the {role} {target!r}.\n"
-                f"  Every column is read once: name another one (text=..., {role}=...)."
+                f"  Every column is read once. Name another one: {naming('text', role)}."
             )
 
 

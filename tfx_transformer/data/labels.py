@@ -15,7 +15,7 @@ from collections.abc import Hashable, Iterator, Sequence
 
 import numpy as np
 
-from tfx_transformer.arguments import flag_for
+from tfx_transformer.arguments import naming
 from tfx_transformer.data.splits import check_share
 from tfx_transformer.errors import InputError
 
@@ -40,11 +40,10 @@ def label_names(labels: Labels, path: str, known: Sequence[str] = ()) -> list[st
     names = sorted({label for several in labels for label in several} | set(known))
     if len(names) < 2:
         what = f"{_quote(names[0])} is the only label" if names else "there is no label"
-        flag = f": {flag_for('label')} NAME (label=...)" if flag_for("label") else ""
         raise InputError(
             f"{path}: {what}.\n"
             "  A classifier needs at least two labels. Add examples of another label, or name the\n"
-            f"  column that holds the labels{flag}."
+            f"  column that holds the labels: {naming('label')}."
         )
     return names
 

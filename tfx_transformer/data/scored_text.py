@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from tfx_transformer.arguments import naming
 from tfx_transformer.data.batches import Batches
 from tfx_transformer.data.examples import Examples
 from tfx_transformer.data.file_rows import Rows, sample, zipped
@@ -87,8 +88,8 @@ class ScoredTexts(Examples):
             raise InputError(
                 f"{self.path or 'scored texts'}: all {len(values):,} numbers of column "
                 f"{self.columns.get('target', 'target')!r} are {values[0]:g}.\n"
-                "  Expected different numbers: there is nothing to learn. Name another column\n"
-                "  (target=...), or add rows."
+                "  Expected different numbers: there is nothing to learn. Name another column:\n"
+                f"  {naming('target')}; or add rows."
             )
         return scale
 

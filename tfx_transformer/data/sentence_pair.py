@@ -14,7 +14,7 @@ from tfx_transformer.data.examples import Examples
 from tfx_transformer.data.hard_negatives import HardNegatives
 from tfx_transformer.data.sources import Problem, TableData, as_number
 from tfx_transformer.data.splits import check_share
-from tfx_transformer.data.tables import BadRow, Check, read_table
+from tfx_transformer.data.tables import BadRow, Check, check_two_columns, read_table
 from tfx_transformer.errors import InputError
 from tfx_transformer.reprs import short_repr
 from tfx_transformer.text.framing import frame
@@ -79,6 +79,7 @@ def read_sentence_pairs(
             are the same.
     """
     columns = {"first": first, "second": second} | ({"score": score} if score else {})
+    check_two_columns(columns)
     table = read_table(
         path,
         columns,

@@ -262,6 +262,21 @@ def find_columns(path: TableData, columns: dict[str, str]) -> tuple[list[str], d
     return header, {role: _find_column(source, row, header, role, columns) for role in columns}
 
 
+def check_two_columns(columns: dict[str, str]) -> None:
+    """Raise an InputError if the first two of the columns, those of a pair, are the same one.
+
+    Args:
+        columns: as for `stream_table`.
+    """
+    (one, first), (other, second) = list(columns.items())[:2]
+    if first == second:
+        names = " and ".join(flag_for(role) or role for role in (one, other))
+        raise InputError(
+            f"column {first!r} is named twice: for {names}.\n"
+            "  A pair has two texts: name the column of each."
+        )
+
+
 def write_bad_rows(path: str | os.PathLike[str], bad_rows: Iterable[BadRow]) -> None:
     """Write bad rows as CSV: row, column, reason, values (a JSON list of the cells)."""
     with (

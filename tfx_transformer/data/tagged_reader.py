@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tfx_transformer.arguments import naming
 from tfx_transformer.data import tag_rows
 from tfx_transformer.data.sources import Problem, TableData, is_table, row_error
 from tfx_transformer.data.span_cells import as_spans, read_spans
@@ -82,8 +83,9 @@ def _spans_column(path: TableData, header: Sequence[str], text: str) -> str:
     raise row_error(
         place,
         "it has no column of spans, and none of tokens and tags.",
-        f"The columns there are: {there}.\nName the column of spans (spans=...), or those of a "
-        "table of tags (sentence=..., token=..., tag=...).\nA file of columns without a header "
+        f"The columns there are: {there}.\nName the column of spans: {naming('spans')};\n"
+        f"or those of a table of tags: {naming('sentence', 'token', 'tag')}.\n"
+        "A file of columns without a header "
         "needs a name that ends in .conll.",
     )
 
@@ -92,7 +94,7 @@ def _read_spans(path: TableData, text: str, spans: str, skip_bad_rows: bool) -> 
     if text == spans:
         raise InputError(
             f"column {text!r} is named twice: for the texts and for the spans.\n"
-            "  Name another one (text=..., spans=...)."
+            f"  Name another one: {naming('text', 'spans')}."
         )
 
     def check(cells: dict[str, str]) -> Problem | None:

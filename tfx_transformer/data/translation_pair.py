@@ -14,7 +14,7 @@ from tfx_transformer.data.examples import Examples
 from tfx_transformer.data.file_rows import Rows, mapped, sample, sizes
 from tfx_transformer.data.sources import TableData
 from tfx_transformer.data.splits import split_by_key
-from tfx_transformer.data.tables import BadRow, read_table
+from tfx_transformer.data.tables import BadRow, check_two_columns, read_table
 from tfx_transformer.reprs import short_repr
 from tfx_transformer.text.tokenizer import Tokenizer
 
@@ -72,6 +72,7 @@ def read_pairs(
         InputError: see `tables.read_table`.
     """
     columns = {"source": source, "target": target}
+    check_two_columns(columns)
     table = read_table(path, columns, skip_bad_rows=skip_bad_rows, leave_in_file=columns)
     return Pairs(
         table.columns["source"],
