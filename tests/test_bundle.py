@@ -570,7 +570,7 @@ def test_no_bundle_names_those_beside_it(copy):
     with pytest.raises(InputError) as caught:
         bundle.read_config(copy.parent / "smal")
     assert str(caught.value) == (
-        f"{copy.parent / 'smal'} is not a bundle: it has no config.json.\n"
+        f"{copy.parent / 'smal'} is not a bundle: there is no such folder.\n"
         f"  Bundles in {copy.parent}: small."
     )
     with pytest.raises(InputError, match="is not a bundle"):

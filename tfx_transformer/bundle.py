@@ -533,7 +533,9 @@ _EXPECTED = "\n  Expected the folder of a bundle, such as saved_models/topics."
 def _no_bundle(path: Path) -> str:
     beside = sorted(p.parent.name for p in path.parent.glob(f"*/{CONFIG}"))
     there = f"\n  Bundles in {path.parent}: {', '.join(beside)}." if beside else _EXPECTED
-    return f"{path} is not a bundle: it has no {CONFIG}.{there}"
+    problem = f"it has no {CONFIG}" if path.is_dir() else "there is no such folder"
+    problem = "it is a file" if path.is_file() else problem
+    return f"{path} is not a bundle: {problem}.{there}"
 
 
 def size_of(place: Path) -> int:

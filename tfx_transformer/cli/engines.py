@@ -31,8 +31,10 @@ def read_texts(
     from tfx_transformer.arguments import refuse_files
     from tfx_transformer.data.tables import read_table
 
-    if bool(texts) == bool(csv):
-        raise InputError("there are no texts, or two kinds.\n  Give texts, or --csv FILE.csv.")
+    if not texts and not csv:
+        raise InputError("there is no text.\n  Give texts, or --csv FILE.csv.")
+    if texts and csv:
+        raise InputError("there are texts and --csv.\n  Give one of the two.")
     if table := reading.given_file(csv):
         return list(read_table(table, {"column": column or "text"}).columns["column"])
     remedy = "The texts in a table are read with --csv FILE.csv --column COLUMN."
