@@ -16,6 +16,7 @@ from tiny_models import CONVOLUTIONS, tiny_encoder
 import tfx_transformer as tfx
 from tfx_transformer.data import read_labelled_texts
 from tfx_transformer.data.labelled_image import decode_images
+from tfx_transformer.evaluation import linear
 from tfx_transformer.evaluation.blending import blend
 from tfx_transformer.evaluation.linear import (
     NGramSettings,
@@ -25,7 +26,7 @@ from tfx_transformer.evaluation.linear import (
     ngram_keys,
     used_keys,
 )
-from tfx_transformer.text.tokenizer import FINE_PATTERN, PATTERN
+from tfx_transformer.text.tokenizer import FINE_PATTERN, PATTERN, Tokenizer
 from tfx_transformer.training import classifier_defaults, defaults, fill_in, pieces_pattern
 from tfx_transformer.training.linear import (
     bucket_count,
@@ -35,6 +36,7 @@ from tfx_transformer.training.linear import (
     hash_ngrams,
     join,
     join_edges,
+    ngram_part,
 )
 
 CLASSES, BUCKETS = 3, 53
@@ -122,13 +124,15 @@ def words(random, kinds, count, longest):
     return rows, ids
 
 
-def test_settings_are_chosen_for_texts_that_were_not_fitted():
+def test_settings_are_chosen_for_texts_that_were_not_fitted(monkeypatch):
     random = np.random.default_rng(11)
     rows, ids = words(random, 3, 90, 2)
     keys = [ngram_keys(row) for row in rows]
     settings, loss = choose_settings(keys, ids)
     assert loss < 0.7 * np.log(3)
     assert (settings, loss) == choose_settings(keys, ids), "the same at every call"
+    monkeypatch.setattr(linear, "_CHOICES", {})
+    assert (settings, loss) == choose_settings(keys, ids), "computed again"
     noise, nothing = choose_settings(keys, random.permutation(ids))
     assert nothing > 0.95 * np.log(3) and noise.strength == 3, "the strongest penalty"
     assert choose_settings(keys[:29], ids[:29]) == (NGramSettings(), 0.0), "too few to choose"
@@ -383,6 +387,30 @@ def test_a_vocabulary_is_chosen_by_what_it_tells(tmp_path, monkeypatch):
         monkeypatch.setattr(defaults, "choose_settings", None)
         found = classifier_defaults(1001, examples.flat_texts(), examples, given)
         assert found["vocabulary_size"] == 1000, "not chosen"
+
+
+def test_texts_that_chose_a_vocabulary_are_not_compared_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    compared, compare = [], linear._compare_settings
+    monkeypatch.setattr(linear, "_CHOICES", {})
+    monkeypatch.setattr(
+        linear, "_compare_settings", lambda *given: compared.append(given) or compare(*given)
+    )
+    rows = [(f"{'red blue green'.split()[n % 3]} {n} {n // 3}", "abc"[n % 3]) for n in range(60)]
+    examples = read_labelled_texts(rows)
+    found = classifier_defaults(60, examples.flat_texts(), examples)
+    assert len(compared) == 2, "400 and 530 tokens"
+    pattern = pieces_pattern(found["pieces"])
+    tokenizer = Tokenizer.train(examples.flat_texts(), found["vocabulary_size"], pattern=pattern)
+    config = SimpleNamespace(max_sequence_length=found["max_length"], padding_id=0)
+    names = SimpleNamespace(names=["a", "b", "c"])
+    reader: Any = SimpleNamespace(tokenizer=tokenizer, labels=names)
+    model: Any = SimpleNamespace(config=config)
+    part = ngram_part(model, reader, examples, examples.inputs, 4096)
+    assert len(compared) == 2
+    assert (part.logits.argmax(axis=1) == examples.targets(names.names)).all()
+    ngram_part(model, reader, examples, examples.inputs, 4096, balanced=True)
+    assert len(compared) == 3, "other weights, another choice"
 
 
 def test_settings_that_are_missing_are_those_of_the_interrupted_run(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -28,6 +29,11 @@ _STRENGTHS = (3.0, 10.0, 30.0, 100.0)
 _VECTOR_STRENGTHS = (1.0, *_STRENGTHS)
 # For too few vectors to choose from.
 _VECTOR_STRENGTH = 3.0
+
+# The last choices of settings, by a digest of the texts: a run that has chosen a vocabulary by them
+# fits its linear classifier to the same texts.
+_CHOICES: dict[bytes, tuple[NGramSettings, float]] = {}
+_MOST_CHOICES = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +113,8 @@ def choose_settings(
     First the n-grams are chosen, with C=10: up to triples or up to pairs; either all, with a
     rarity down to 0, or those in two texts or more, with a rarity down to 1. Then C is chosen: 3,
     10, 30 or 100. At most 5,000 texts, or 200,000 / classes, decide. Nothing is chosen, and the
-    loss is 0, from fewer than 30 texts, of one class, or of classes of one text each.
+    loss is 0, from fewer than 30 texts, of one class, or of classes of one text each. The last
+    choices are kept: the same texts are not compared again.
 
     Args:
         keys: n-grams of each text, see `ngram_keys`.
@@ -121,7 +128,29 @@ def choose_settings(
     of_class = np.unique(ids, return_counts=True)[1]
     if len(drawn) < _FEWEST_TEXTS or len(of_class) < 2 or of_class.max() < 2:
         return NGramSettings(), 0.0
-    counts = [_count([keys[text][size - 1] for text in drawn])[0] for size in SIZES]
+    rows = [keys[text] for text in drawn]
+    known = _digest(rows, ids, balanced)
+    if known not in _CHOICES:
+        _CHOICES[known] = _compare_settings(rows, ids, balanced)
+        if len(_CHOICES) > _MOST_CHOICES:
+            del _CHOICES[next(iter(_CHOICES))]
+    return _CHOICES[known]
+
+
+def _digest(rows: Sequence[np.ndarray], ids: np.ndarray, balanced: bool) -> bytes:
+    """Return a digest of all that decides in `_compare_settings`."""
+    total = hashlib.sha256(bytes([balanced]))
+    total.update(np.array([row.shape[1] for row in rows], np.int64).tobytes())
+    for values in (ids, *rows):
+        total.update(np.ascontiguousarray(values, np.int64).tobytes())
+    return total.digest()
+
+
+def _compare_settings(
+    rows: Sequence[np.ndarray], ids: np.ndarray, balanced: bool
+) -> tuple[NGramSettings, float]:
+    """Return the settings with the least loss on all these texts; see `choose_settings`."""
+    counts = [_count([row[size - 1] for row in rows])[0] for size in SIZES]
     loss = functools.partial(_cross_validate, counts, ids, balanced)
     losses = {settings: loss(settings) for settings in _KINDS}
     best = min(_KINDS, key=losses.__getitem__)
