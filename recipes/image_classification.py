@@ -206,7 +206,9 @@ def main(
     tfx.update_config(bundle, **result)
     calibration = train.files[:: 1 + len(train) // 200]
     rows = tfx.export.training_rows(model, batches) if quantize else None
-    verified = tfx.export.everything(bundle, held_out.files, calibration=calibration, int4=rows)
+    verified = tfx.export.everything(
+        bundle, held_out.files, calibration=calibration, generator=run.answering, int4=rows
+    )
     return run.close(result | {"verified": verified})
 
 

@@ -187,7 +187,7 @@ def main(
     rows = tfx.export.training_rows(model, batches) if quantize else None
     written = list(zip(prompts, answers, strict=True))
     verified = tfx.export.everything(
-        bundle, held_out.first_prompts(), generator=writer, int4=rows, written=written
+        bundle, held_out.first_prompts(), generator=run.answering, int4=rows, written=written
     )
     return run.close(result | {"verified": verified})
 

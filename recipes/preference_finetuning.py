@@ -201,7 +201,7 @@ def main(
     rows = tfx.export.training_rows(model, batches) if quantize else None
     written = list(zip(parts[1].prompts, parts[1].chosen, strict=True))
     verified = tfx.export.everything(
-        bundle, parts[1].prompts, generator=writer, int4=rows, written=written
+        bundle, parts[1].prompts, generator=run.answering, int4=rows, written=written
     )
     return run.close(result | {"verified": verified})
 

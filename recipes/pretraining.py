@@ -188,7 +188,7 @@ def main(
     result = run.finish(model, writer, prompts)
     tfx.update_config(bundle, **result)
     rows = tfx.export.training_rows(model, batches) if quantize else None
-    verified = tfx.export.everything(bundle, prompts, generator=writer, int4=rows)
+    verified = tfx.export.everything(bundle, prompts, generator=run.answering, int4=rows)
     return run.close(result | {"verified": verified})
 
 

@@ -229,7 +229,7 @@ def main(
     result = run.report(answering, model, train)
     tfx.update_config(bundle, **result)
     rows = tfx.export.training_rows(model, batches) if quantize else None
-    verified = tfx.export.everything(bundle, held_out.texts, int4=rows)
+    verified = tfx.export.everything(bundle, held_out.texts, generator=run.answering, int4=rows)
     return run.close(result | {"verified": verified})
 
 

@@ -199,7 +199,7 @@ def main(
     rows = tfx.export.training_rows(model, batches) if quantize else None
     written = list(zip(held_out.prompts(), held_out.answers(), strict=True))
     verified = tfx.export.everything(
-        bundle, held_out.utterances, generator=writer, int4=rows, written=written
+        bundle, held_out.utterances, generator=run.answering, int4=rows, written=written
     )
     return run.close(result | {"verified": verified})
 

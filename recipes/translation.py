@@ -209,7 +209,7 @@ def main(
     rows = tfx.export.training_rows(model, batches) if quantize else None
     written = list(zip(held_out.source, held_out.target, strict=True))
     verified = tfx.export.everything(
-        bundle, held_out.source, generator=translator, int4=rows, written=written
+        bundle, held_out.source, generator=run.answering, int4=rows, written=written
     )
     return run.close(result | {"verified": verified})
 

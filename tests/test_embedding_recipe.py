@@ -42,10 +42,10 @@ ONE_EPOCH = SETTINGS | {"epochs": 1}
 SCORED = {"score": "alike", "csv": "scored.csv", "validation": "checks.csv"}
 
 
-def one_export(path, inputs, int4=None):
+def one_export(path, inputs, generator, int4=None):
     """Export and verify one file: tests of exports have the others."""
     export.litert(path)
-    return export.verify(path, list(inputs))
+    return export.verify(path, list(inputs), generator=generator)
 
 
 def write(path, *rows):

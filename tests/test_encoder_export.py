@@ -25,6 +25,7 @@ from tfx_transformer.errors import InputError
 from tfx_transformer.export import standalone
 from tfx_transformer.export.signatures import encoder_signatures
 from tfx_transformer.export.to_litert import convert, operation_names
+from tfx_transformer.export.verify_encoder import CLASSIFIER, verify_encoder
 from tfx_transformer.models.encoders import Classifier, Embedder, MaskedLM
 from tfx_transformer.models.predicting import predictor
 from tfx_transformer.models.saving import save
@@ -334,6 +335,13 @@ def test_verified_figures_are_those_of_the_answers(text_classifier, text_embedde
     cosines = (vectors * text_embedder.outputs).sum(axis=1)
     assert told["smallest_cosine"] == pytest.approx(cosines.min(), abs=1e-5)
     assert told["identical"] == 0, "8 bits round every vector"
+
+
+def test_a_compiled_predictor_gives_the_expected_answers(text_classifier):
+    used, made = [], text_classifier
+    reading = CLASSIFIER._replace(output=lambda answering, inputs: used.append(answering))
+    verify_encoder(reading, made.path, ["a"], made.model, made.tokenizer, (), "compiled")
+    assert used == ["compiled"]
 
 
 def test_what_was_in_the_bundle_stays(text_classifier):

@@ -57,11 +57,11 @@ def draw(path, kind, random):
     image.save(path)
 
 
-def one_export(path, inputs, calibration, int4=None):
+def one_export(path, inputs, calibration, generator, int4=None):
     """Export and verify one file: tests of exports have the others."""
     assert len(inputs) == 12 and len(calibration) == 48, "held-out images, and those of training"
     export.litert(path)
-    return export.verify(path, list(inputs))
+    return export.verify(path, list(inputs), generator=generator)
 
 
 def read_json(path):

@@ -60,11 +60,11 @@ def without_xla(patch):
     patch.setattr(CausalLM, "compile", lambda *a, **k: original(*a, **k | {"jit_compile": False}))
 
 
-def two_exports(path, texts, generator=None, int4=None):
+def two_exports(path, texts, generator, int4=None):
     """Export and verify two files: tests of exports have the int8 file."""
     export.saved_model(path)
     export.litert(path)
-    return export.verify(path, texts)
+    return export.verify(path, texts, generator=generator)
 
 
 @pytest.fixture(scope="module")

@@ -184,7 +184,7 @@ def test_the_report_shows_texts_with_marks(made):
 def test_a_bundle_is_a_base(made, monkeypatch):
     monkeypatch.chdir(made[0])
     _lines(made[0] / "few.jsonl", [row for row in ROWS if "lives" in row["said"]])
-    monkeypatch.setattr(export, "everything", lambda *_: {})
+    monkeypatch.setattr(export, "everything", lambda *_, **__: {})
     result = cli.recipe_main("tagging")(
         data="few.jsonl", text="said", base="saved_models/mine", name="again", epochs=1, share=0.3,
         learning_rate=1e-3, average=0.0, new_names=0.0,

@@ -441,7 +441,7 @@ def test_two_columns_of_text_and_a_label_with_one_example(recipe, finished, quic
     """The label is trained on but not measured. The clock ends the run after its first epoch."""
     folder, done = finished[0], []
 
-    def everything(path, texts, int4):
+    def everything(path, texts, generator, int4):
         done.extend(texts)
         return {}
 

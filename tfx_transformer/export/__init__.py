@@ -32,10 +32,13 @@ from tfx_transformer.export.to_mediapipe import mediapipe
 from tfx_transformer.export.to_saved_model import saved_model, write_saved_model
 from tfx_transformer.export.to_transformers import transformers
 from tfx_transformer.export.verification import verify
-from tfx_transformer.generation.text import Prompt, TextGenerator
+from tfx_transformer.generation.text import Prompt
 from tfx_transformer.models.decoding import KerasEngine
 from tfx_transformer.models.lora import has_adapters
+from tfx_transformer.models.memoized import MemoizedEngine
+from tfx_transformer.models.predicting import EncoderEngine
 from tfx_transformer.models.saving import load
+from tfx_transformer.prediction.answers import TablePredictor
 from tfx_transformer.reprs import duration
 
 __all__ = [
@@ -64,7 +67,7 @@ def everything(
     beams: int = 4,
     calibration: Sequence = (),
     only_missing: bool | None = None,
-    generator: TextGenerator | None = None,
+    generator: TablePredictor | None = None,
     int4: Mapping[str, Any] | None = None,
     written: Sequence[tuple[Prompt, str]] | None = None,
 ) -> dict[str, Any]:
@@ -81,9 +84,9 @@ def everything(
         only_missing: True: keep the exports that the bundle has. False: make all of them. None:
             keep them if some are missing or were never verified, as after an interruption; else
             make all of them.
-        generator: generator of the trained model, with compiled functions. It gives the answers
-            that the exports are compared with if it computes as the bundle's model does: in float32
-            and without adapters. None: compile the bundle's model.
+        generator: generator or predictor of the trained model, with compiled functions. It gives
+            the answers that the exports are compared with if it computes as the bundle's model
+            does: in float32 and without adapters. None: compile the bundle's model.
         int4: inputs from `training_rows`: the bundle also gets a TFLite file of 4-bit weights,
             rounded so that its answers to them change least. None: no such file.
         written: prompts of held-out rows with their right answers, of a model that writes. If the
@@ -140,12 +143,15 @@ def everything(
     return results
 
 
-def _computes_as_saved(generator: TextGenerator | None) -> bool:
-    """Return True if a generator computes as the model that was saved: in float32, without
-    adapters."""
-    if generator is None or not isinstance(generator.engine, KerasEngine):
+def _computes_as_saved(answering: Any) -> bool:
+    """Return True if a generator or a predictor computes as the model that was saved: in float32,
+    without adapters."""
+    engine = getattr(answering, "engine", None)
+    if isinstance(engine, MemoizedEngine):
+        engine = engine.engine
+    if not isinstance(engine, KerasEngine | EncoderEngine):
         return False
-    model = generator.engine.model
+    model = engine.model
     return model.dtype_policy.name == "float32" and not has_adapters(model)
 
 

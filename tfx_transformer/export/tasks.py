@@ -45,7 +45,8 @@ class Task(NamedTuple):
             `max_sequence_length`).
         serving: (model, tokenizer, config.json) -> the endpoint of a SavedModel.
         verify: (bundle's folder, inputs, model, tokenizer, file names, generator) -> results of
-            each export; `generator` is the model's, or None, see `verification.verify`.
+            each export; `generator` is the model's generator or predictor, or None: see
+            `verification.verify`.
         also: names of further files that `everything` makes.
         has_context: True if the context of a TFLite file may be shorter than the model's.
     """

@@ -17,9 +17,9 @@ from typing import Any, ParamSpec, TypeVar
 import keras
 
 from tfx_transformer import wording
-from tfx_transformer.generation.text import TextGenerator
+from tfx_transformer.prediction.answers import TablePredictor
 
-_LEFT_OUT = (keras.Model, TextGenerator)
+_LEFT_OUT = (keras.Model, TablePredictor)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -38,8 +38,9 @@ def on_tensorflow(function: Callable[P, R]) -> Callable[P, R]:
     """Return a function that calls `function`; if Keras has another backend here, in a process with
     Keras on TensorFlow.
 
-    It must be a function of a module, and its arguments and result must be picklable. A Keras model
-    or its generator among the keyword arguments is left out: the other process loads the bundle.
+    It must be a function of a module, and its arguments and result must be picklable. A model, its
+    generator or its predictor among the keyword arguments is left out: the other process loads the
+    bundle.
     """
 
     @functools.wraps(function)

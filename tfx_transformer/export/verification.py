@@ -16,8 +16,8 @@ from tfx_transformer.export.agreement import FILES, is_good, remove, variant_of
 from tfx_transformer.export.tasks import task_of
 from tfx_transformer.export.tensorflow_process import on_tensorflow
 from tfx_transformer.export.verify_gpu import compare_gpu, sentence
-from tfx_transformer.generation.text import TextGenerator
 from tfx_transformer.models.saving import load, update_config
+from tfx_transformer.prediction.answers import TablePredictor
 
 # Names in a bundle of all that can be verified.
 EXPORTS = (bundle.SAVED_MODEL, *bundle.LITERT.values(), bundle.LITERTLM, bundle.MEDIAPIPE)
@@ -29,7 +29,7 @@ def verify(
     inputs: Sequence,
     model: keras.Model | None = None,
     files: Container[str] = EXPORTS,
-    generator: TextGenerator | None = None,
+    generator: TablePredictor | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Run exports of a bundle on texts or image files, compare them with Keras, write the results
     into the bundle's `config.json` and README, and print them.
@@ -42,8 +42,8 @@ def verify(
         inputs: texts or image files.
         model: the bundle's model, if it is loaded already.
         files: names of the exports to run, such as "model.tflite"; missing ones are left out.
-        generator: generator of the same model whose functions are compiled already; None: compile
-            those of `model`.
+        generator: generator or predictor of the same model whose functions are compiled already;
+            None: compile those of `model`.
 
     Returns: for each export "identical" (answers equal to Keras's), "of" (texts) and, for TFLite,
         "largest_logit_difference" over every step of some answers and the standard deviation of the

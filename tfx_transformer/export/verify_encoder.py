@@ -54,7 +54,7 @@ def verify_encoder(
     model: keras.Model,
     tokenizer: Tokenizer | None,
     files: Container[str],
-    generator: None,
+    generator: Any,
 ) -> dict[str, dict[str, Any]]:
     """Run exports of a bundle on texts or images, and compare them with Keras.
 
@@ -64,7 +64,7 @@ def verify_encoder(
         inputs: texts or image files.
         model, tokenizer: model and tokenizer of the bundle.
         files: names of the exports to run; missing ones are left out.
-        generator: not used, see `tasks.Task`.
+        generator: the model's predictor, if it is compiled already; see `verification.verify`.
 
     Returns: for each export "of" (inputs) and, for a classifier, "identical" (most probable labels
         equal to Keras's) and "largest_probability_difference"; for an embedder "identical" (vectors
@@ -73,8 +73,10 @@ def verify_encoder(
         "identical" (texts with equal spans) and "largest_probability_difference" of a tag.
     """
     config = bundle.read_config(path)
-    answering = predictor(model, tokenizer, config.get("labels", ()))
-    answering.engine.begin_eagerly()
+    answering = generator
+    if answering is None:
+        answering = predictor(model, tokenizer, config.get("labels", ()))
+        answering.engine.begin_eagerly()
     expected = reading.output(answering, inputs)
     results = {}
     if bundle.SAVED_MODEL in files and (path / bundle.SAVED_MODEL).is_dir():

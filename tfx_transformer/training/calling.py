@@ -70,7 +70,7 @@ class ToolRun(Run):
         held_out, tools = self.held_out, self.held_out.tools
         prompts = held_out.prompts()
         doing("calling tools for the held-out requests")
-        written = generator.generate(prompts, truncate=True)
+        written = self._write(generator, prompts)
         self._record.previews(self.previews.history)
         self._record.samples(prompts, written, held_out.answers())
         right = right_calls(written, held_out.calls)

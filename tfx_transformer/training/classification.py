@@ -293,6 +293,7 @@ class ClassifierRun(Run):
             also "text_columns", their count in a row, and their "columns" if there are several.
         """
         _, training = self._write_metrics(model, "val_macro_f1")
+        self.answering = self.predictor
         names, truth = self.predictor.labels.names, self.truth
         probabilities = self.predictor.probabilities(self.held_out)
         score = score_multi_label if self.predictor.labels.multi_label else score_labels

@@ -194,6 +194,7 @@ class EmbedderRun(Run):
             train: the training pairs, for the TF-IDF baseline; None: without that baseline.
         """
         _, training = self._write_metrics(model, f"val_{self.measure}")
+        self.answering = self.embedder
         vectors = self._vectors()
         found = _scores(*vectors, self.held_out.scores)
         scores = {name: round(value, 4) for name, value in found.items()}

@@ -139,7 +139,7 @@ class PreferenceRun(Run):
         _, training = self._write_metrics(model, "val_loss")
         assert self._written_for is not None and self.previews is not None
         _, prompts, chosen = self._written_for
-        written = generator.generate(prompts, truncate=True)
+        written = self._write(generator, prompts)
         self._record.previews(self.previews.history)
         self._record.samples(prompts, written, chosen)
         found = prefers_chosen(model.predict(checks, verbose=0))

@@ -112,6 +112,7 @@ class RegressorRun(Run):
             row, and their "columns" if there are several.
         """
         _, training = self._write_metrics(trained, "val_r2")
+        self.answering = self.predictor
         inputs = self.held_out.inputs
         predicted = self.predictor.predict(inputs).astype("float64")
         found = score_numbers(predicted, self.truth)

@@ -26,8 +26,10 @@ from tfx_transformer.evaluation.intervals import Interval
 from tfx_transformer.evaluation.rounding import check_four_bits
 from tfx_transformer.generation.text import Prompt, TextGenerator
 from tfx_transformer.models.lora import has_adapters, merge_adapters, save_adapters
+from tfx_transformer.models.memoized import memoize
 from tfx_transformer.models.row_losses import row_losses
 from tfx_transformer.models.saving import is_saved, save, update_config
+from tfx_transformer.prediction.answers import TablePredictor
 from tfx_transformer.renamed import old_method
 from tfx_transformer.report import REPORT
 from tfx_transformer.reprs import quantity
@@ -116,6 +118,9 @@ class Run:
         split: the training rows and the held-out ones, for a later training, if known already.
         bundle: path of the trained model, if it is saved already.
         rounded: what the last epochs, with rounded weights, have changed: see `train_rounded`.
+        answering: the generator or predictor by which the trained model was scored. The exports are
+            compared with it, since its functions are compiled, and since a generator knows its
+            answers already. None: the model is not scored yet, or writes no text.
     """
 
     def __init__(
@@ -167,6 +172,7 @@ class Run:
         self.split: Split | None = None
         self.bundle: Path | None = None
         self.rounded: dict[str, Any] | None = None
+        self.answering: TablePredictor | None = None
         self._checks: Batches | None = None
         self._task = ""
         self._written_for: tuple[TextGenerator, list[Prompt], list[str]] | None = None
@@ -575,7 +581,7 @@ class Run:
         written = []
         if generator is not None:
             self._record.previews(self.previews.history)
-            written = generator.generate(texts, truncate=True)
+            written = self._write(generator, texts)
             self._record.samples(texts, written, references)
         for name in ("perplexity", "bits_per_byte"):
             if f"val_{name}" in best:
@@ -589,6 +595,12 @@ class Run:
         self._report.texts(generator, texts, written, references, scores, score, intervals)
         self._report.write()
         return self._result(training, scores)
+
+    def _write(self, generator: TextGenerator, texts: Sequence[Prompt]) -> list[str]:
+        """Return what the trained model writes for held-out texts, and keep it for the comparison
+        with the exports."""
+        self.answering = answering = memoize(generator)
+        return answering.generate(texts, truncate=True)
 
     def _loss_intervals(self, model: keras.Model) -> dict[str, Interval | None]:
         """Return the intervals of the scores of a held-out text, over its blocks."""

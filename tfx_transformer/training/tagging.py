@@ -82,6 +82,7 @@ class TaggerRun(Run):
             the column of the texts, if it is not "text".
         """
         _, training = self._write_metrics(model, "val_entity_f1")
+        self.answering = self.tagger
         texts, truth = self.held_out.texts, self.held_out.spans
         marked = self.tagger.tag(texts)
         scores = score_spans(marked, truth)
