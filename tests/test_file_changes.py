@@ -110,3 +110,20 @@ def test_a_change_in_words():
     assert none.change("en") == "accuracy +0.0 points (95 %: +0.0 to +0.0)", "not -0.0"
     alone = Comparison("mae", 12.0, 12.5, None, None, None, 5, "row")
     assert alone.change("en") == "mean absolute error +0.500"
+
+
+def test_a_model_is_timed_but_not_asked_for_answers_that_are_known(tmp_path, monkeypatch):
+    (tmp_path / bundle.LITERT["float32"]).write_bytes(b"file")
+    monkeypatch.setattr(runtime, "load", lambda path, variant: "file")
+    asked = []
+
+    def answer(model, inputs):
+        asked.append((model, len(inputs)))
+        return list(inputs)
+
+    trial = Trial("model", [*range(20)], answer, lambda found: {"mean": float(np.mean(found))})
+    for known, mean, calls in ((None, 9.5, [20] + 11 * [1]), ([3.0] * 20, 3.0, 11 * [1])):
+        asked.clear()
+        first, *_ = cost_of_files(tmp_path, trial._replace(known=known), {})
+        assert (first["scores"], first["examples"]) == ({"mean": mean}, 20)
+        assert [count for model, count in asked if model == "model"] == calls

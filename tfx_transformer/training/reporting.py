@@ -142,6 +142,7 @@ class RunReport:
                 lambda model, texts: model.generate(list(texts), truncate=True),
                 score and (lambda answers: score(answers, references[: len(answers)])),
                 compare_written(scores, references),
+                written,
             )
 
     def labels(
@@ -188,6 +189,7 @@ class RunReport:
             lambda old, new: compare_labels(
                 np.stack(old), np.stack(new), truth[: len(old)], predictor.labels.multi_label
             ),
+            list(probabilities),
         )
 
     def spans(
@@ -230,6 +232,7 @@ class RunReport:
                 Counts.f1,
                 len(old),
             ),
+            marked,
         )
 
     def numbers(
