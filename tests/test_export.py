@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,7 +17,7 @@ from trained import BEAMS, MAX_LENGTH
 
 from tfx_transformer import bundle, export, runtime
 from tfx_transformer.errors import InputError
-from tfx_transformer.export import compact, convert_litert, saved_model_file
+from tfx_transformer.export import compact, convert_litert, saved_model_file, to_litert
 from tfx_transformer.export.converter import Converter
 from tfx_transformer.export.saved_model_generator import SavedModelGenerator
 from tfx_transformer.export.signatures import DRAFTED, TEXTS
@@ -242,11 +244,43 @@ def test_a_failing_converter_says_why(tmp_path):
         "files": {"float32": str(tmp_path / "model.tflite")},
         "names": ["decode"],
     }
-    failed = pytest.raises(RuntimeError, match=r"converter failed:\n(.|\n)*SavedModel")
-    with failed, Converter() as converter:
-        converter.submit(request)
-        converter.wait()
+    with Converter() as converter:
+        for _ in range(2):  # it goes on with the next request
+            converter.submit(request)
+            with pytest.raises(RuntimeError, match=r"converter failed:\n(.|\n)*SavedModel"):
+                converter.wait()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("converted", [(None, "int8", "int4"), (None, "int8")])
+def test_a_file_that_cannot_be_made_leaves_the_others(tmp_path, monkeypatch, converted):
+    """The int4 file fails when its weights are rounded, or is not converted at all."""
+
+    class Rounding(to_litert.Conversion):
+        def _trace(self):
+            for name in converted:
+                self.converted(name).write_bytes(b"converted")
+
+        def finished(self, quantize):
+            if quantize == "int4":
+                raise RuntimeError("a weight is not finite")
+            return f"{quantize}".encode()
+
+    def wait():
+        if "int4" not in converted:
+            raise RuntimeError("the converter failed")
+
+    monkeypatch.setattr(to_litert, "_check_operations", lambda path: None)
+    converter: Any = SimpleNamespace(submit=lambda request: None, wait=wait)
+    model: Any = SimpleNamespace(config=SimpleNamespace(hidden_dim=32, intermediate_dim=32))
+    files = {name: tmp_path / f"{name}.tflite" for name in (None, "int4", "int8")}
+    conversion = Rounding(model, files, converter, table={"run_1": ()})
+    why = "not finite" if "int4" in converted else "the converter failed"
+    with pytest.raises(RuntimeError, match=why) as caught, conversion:
+        pass
+    assert conversion.failed == {"int4": caught.value}
+    left = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert left == {"None.tflite": b"None", "int8.tflite": b"int8"}
 
 
 @pytest.mark.parametrize("int8", [False, True])

@@ -58,14 +58,19 @@ def exports(monkeypatch):
 
     class Conversion:
         def __init__(self, model, targets, converter, *_, **__):
-            self.targets = targets
+            self.targets, self.failed = targets, {}
 
         def __enter__(self):
             pass
 
         def __exit__(self, kind, *_):
-            for file in self.targets.values():
-                leave(file)
+            for name, file in self.targets.items():
+                try:
+                    leave(file)
+                except Exception as error:
+                    self.failed[name] = error
+            for error in self.failed.values():
+                raise error
 
     def leave(file):
         done.append(file.name)
@@ -113,7 +118,8 @@ def test_all_are_made_once(path, exports):
     [
         ("saved_model.pb", ["model.int8.tflite", "model.litertlm", "model.tflite"]),
         ("model.litertlm", ["model.int8.tflite", "model.tflite", "saved_model"]),
-        ("model.tflite", ["saved_model"]),
+        ("model.tflite", ["model.int8.tflite", "model.litertlm", "saved_model"]),
+        ("model.int8.tflite", ["model.tflite", "saved_model"]),
     ],
 )
 @pytest.mark.parametrize("error", [InputError("cannot be done"), RuntimeError("cannot be done")])
@@ -124,6 +130,8 @@ def test_one_that_fails_leaves_the_others(path, exports, broken, left, error):
         export.everything(path, [])
     if isinstance(error, InputError):
         assert f"{path} has the trained model, but not all exports:\n  " in str(caught.value)
+    else:
+        assert caught.value.__notes__[0].startswith(f"So {path} has no ")
     assert present(path) == left and sorted(bundle.read_config(path)["verified"]) == left
     bundle.verify(path)
     failing.clear()

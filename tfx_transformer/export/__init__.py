@@ -130,8 +130,9 @@ def everything(
     results = verify(path, list(inputs)[:_SENTENCES], model, generator=known)
     if "TFLite int4" in results and (rounded := bundle.read_config(path).get("int4")):
         results["TFLite int4"]["rounded"] = rounded
-    for error in failed.values():
+    for name, error in failed.items():
         if not isinstance(error, InputError):
+            error.add_note(f"So {path} has no {name}. Its other exports were verified.")
             raise error
     if failed:
         reasons = [f"{name}: {error}" for name, error in failed.items()]
@@ -184,19 +185,7 @@ class _Exports:
                 self.failed[bundle.LITERT["int4"]] = error
         targets = {q: self.folder / name for q, name in variants.items() if name in self.missing}
         if targets:
-            with self._trying(*(file.name for file in targets.values())):
-                conversion = Conversion(
-                    self.model,
-                    targets,
-                    self.converter,
-                    beams,
-                    inputs=int4,
-                    drafts=bundle.read_config(self.folder).get("drafts", True),
-                )
-                with conversion:
-                    self._save_model()
-                if "int4" in targets:
-                    note_choice(self.folder, conversion.choice)
+            self._convert(targets, beams, int4)
         self._save_model()
         with self._trying(_RUN):
             write_run_pyz(self.folder)
@@ -210,6 +199,30 @@ class _Exports:
                 with Conversion(self.model, target, self.converter, images=images):
                     pass
 
+    def _convert(
+        self, targets: Mapping[str | None, Path], beams: int, int4: Mapping[str, Any] | None
+    ) -> None:
+        """Make TFLite files by one conversion, and the SavedModel meanwhile.
+
+        Args:
+            targets: see `Conversion`.
+            beams, int4: see `everything`.
+        """
+        with self._trying(*(file.name for file in targets.values())) as failed:
+            drafts = bundle.read_config(self.folder).get("drafts", True)
+            conversion = Conversion(
+                self.model, targets, self.converter, beams, inputs=int4, drafts=drafts
+            )
+            try:
+                with conversion:
+                    self._save_model()
+            except Exception:
+                if not conversion.failed:
+                    raise
+                failed |= {targets[q].name: error for q, error in conversion.failed.items()}
+            if "int4" in targets and "int4" not in conversion.failed:
+                note_choice(self.folder, conversion.choice)
+
     def _save_model(self) -> None:
         """Write the SavedModel, unless that was tried already."""
         if bundle.SAVED_MODEL in self.missing and not self._has_tried_saved_model:
@@ -218,19 +231,29 @@ class _Exports:
                 write_saved_model(self.folder, self.model, self.tokenizer)
 
     @contextlib.contextmanager
-    def _trying(self, *names: str) -> Iterator[None]:
-        """Record an error of the block and remove the half-written exports, or print the names of
-        the finished ones with the time since the beginning."""
+    def _trying(self, *names: str) -> Iterator[dict[str, Exception]]:
+        """Record the errors of the exports that the block makes and remove what is written of them;
+        print the names of the finished ones with the time since the beginning.
+
+        Args:
+            names: all exports of the block.
+
+        Yields: a dictionary, into which the block may put the errors of single exports. An error
+            that the block raises is that of all.
+        """
+        failed: dict[str, Exception] = {}
         try:
-            yield
-            for name in names:
-                self._made += 1
-                seconds = duration(time.monotonic() - self._begin)
-                shown = _NAMES.get(name, name)
-                print(f"  {self._made} of {len(self.missing) + 1}  {shown}, {seconds}", flush=True)
+            yield failed
         except Exception as error:
-            for name in names:
-                self.failed[name] = error
+            failed = dict.fromkeys(names, error)
+        for name in names:
+            if name in failed:
+                self.failed[name] = failed[name]
                 shutil.rmtree(self.folder / name, ignore_errors=True)
                 with contextlib.suppress(OSError):
                     (self.folder / name).unlink()
+                continue
+            self._made += 1
+            seconds = duration(time.monotonic() - self._begin)
+            shown = _NAMES.get(name, name)
+            print(f"  {self._made} of {len(self.missing) + 1}  {shown}, {seconds}", flush=True)

@@ -1,4 +1,5 @@
-"""The process of `converter.Converter`: it reads JSON requests, one a line, and answers "done"."""
+"""The process of `converter.Converter`: it reads JSON requests, one a line, and answers "done" or
+"failed"."""
 
 import ctypes
 import json
@@ -6,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import traceback
 from typing import Any
 
 if __name__ == "__main__":
@@ -35,8 +37,13 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     for line in sys.stdin:
-        write_files(json.loads(line))
-        print("done", file=answers, flush=True)
+        try:
+            write_files(json.loads(line))
+            done = "done"
+        except Exception:  # the next request may be possible
+            traceback.print_exc()
+            done = "failed"
+        print(done, file=answers, flush=True)
 
 
 def write_files(request: dict) -> None:
@@ -169,8 +176,10 @@ def _undivided(content: bytes) -> set[tuple[str, str]]:
 
 
 def _write(path: str, content: bytes) -> None:
-    with open(path, "wb") as file:
+    """Write a file, which is there only as a whole."""
+    with open(f"{path}.part", "wb") as file:
         file.write(content)
+    os.replace(f"{path}.part", path)
 
 
 if __name__ == "__main__":

@@ -162,6 +162,8 @@ class Conversion:
     Attributes:
         choice: the way in which the weights of an "int4" file were rounded on the inputs; None: no
             such file, or no inputs.
+        failed: the error of each file that could not be made. The block raises the first of them,
+            after the other files were written.
 
     Raises:
         InputError: the model cannot be quantized in this way.
@@ -194,6 +196,7 @@ class Conversion:
             self.table = {"run_1": self.table["run_1"]}
         self.byte_ends, self.inputs = byte_ends, inputs
         self.choice: Choice | None = None
+        self.failed: dict[str | None, Exception] = {}
         # Next to the files, so that it is removed with an unfinished bundle.
         self._folder = tempfile.TemporaryDirectory(dir=next(iter(self.files.values())).parent)
 
@@ -209,12 +212,27 @@ class Conversion:
     def __exit__(self, kind, *_) -> None:
         try:
             if kind is None:
-                self.converter.wait()
-                for quantize, file in self.files.items():
-                    _check_operations(self.converted(quantize))
-                    files.write(file, self.finished(quantize))
+                self._write_files()
         finally:
             self._folder.cleanup()
+
+    def _write_files(self) -> None:
+        """Write the files that can be made; then raise the first error."""
+        unconverted: RuntimeError | None = None
+        try:
+            self.converter.wait()
+        except RuntimeError as error:  # perhaps some files were converted before
+            unconverted = error
+        for quantize, file in self.files.items():
+            try:
+                if unconverted is not None and not self.converted(quantize).is_file():
+                    raise unconverted
+                _check_operations(self.converted(quantize))
+                files.write(file, self.finished(quantize))
+            except Exception as error:
+                self.failed[quantize] = error
+        for error in self.failed.values():
+            raise error
 
     def finished(self, quantize: str | None) -> bytes:
         """Return the file of a number format as it is written; a subclass may add to it."""
