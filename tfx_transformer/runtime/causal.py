@@ -29,7 +29,7 @@ FEWEST_TOGETHER = 5
 TURNS = 4
 
 
-class Reach(NamedTuple):
+class CausalReach(NamedTuple):
     """The signatures of a file with caches of the same number of slots.
 
     Attributes:
@@ -77,10 +77,9 @@ class CausalEngine:
         self.rows = heights[0] if heights else 1
         self.drafted = next((n for n in self.model.numbered("verify_") if n <= context), 1)
         self.hits: Hits | None = Hits(config.hidden_dim, self.model.has_four_bits)
-        first = self.model.numbered("first_", "_decode")
+        begins = self.model.beginnings(context).items()
         # Files of earlier versions have such signatures that read a part of the whole cache.
-        first = [n for n in first if n < context and self._slots(f"first_{n}_decode") == n]
-        names = {slots: f"first_{slots}_" for slots in first} | {context: ""}
+        names = {n: b for n, b in begins if n == context or self._slots(f"{b}decode") == n}
         lengths = {slots: self._lengths(slots, begin) for slots, begin in names.items()}
         # A prefill of one token must be there, for places where longer ones do not fit.
         lengths[context] |= {1}
@@ -107,7 +106,7 @@ class CausalEngine:
             found[name] = interface.verify(found["decode"], self.drafted)
         return found
 
-    def _reach(self, slots: int, begin: str, lengths: set[int]) -> Reach:
+    def _reach(self, slots: int, begin: str, lengths: set[int]) -> CausalReach:
         decoders = {1: Signature(self.model, f"{begin}decode")}
         if self.rows > 1:
             decoders[self.rows] = Signature(self.model, f"{begin}decode_{self.rows}")
@@ -115,7 +114,7 @@ class CausalEngine:
         verify = f"{begin}verify_{self.drafted}"
         has_verifier = verify in self.model.signatures
         verifier = Signature(self.model, verify) if has_verifier else None
-        return Reach(slots, decoders, prefills, verifier)
+        return CausalReach(slots, decoders, prefills, verifier)
 
     def _context(self, longest: int) -> int:
         """Return the slots of the file's cache, or `longest` if it has none or a wrong number."""
@@ -250,7 +249,7 @@ class LiteRTSession:
 
     def __init__(
         self,
-        reaches: Sequence[Reach],
+        reaches: Sequence[CausalReach],
         rows: int = 1,
         cache: Cache | None = None,
         hits: Hits | None = None,
@@ -335,11 +334,11 @@ class LiteRTSession:
                 return self._verify(ids, position, reach)
         raise ValueError(f"no signature verifies tokens at position {position}.")
 
-    def _verify(self, ids: Sequence[int], position: int, reach: Reach) -> np.ndarray:
+    def _verify(self, ids: Sequence[int], position: int, reach: CausalReach) -> np.ndarray:
         cache = self.caches[0].of(reach.slots, position)
         return self._verifier.run(ids, position, cache, reach.verifier)
 
-    def _reach_at(self, position: int) -> Reach:
+    def _reach_at(self, position: int) -> CausalReach:
         """Return the reach with the fewest slots that has one for a position."""
         return next(reach for reach in self._reaches if reach.slots > position)
 

@@ -15,7 +15,7 @@ from tfx_transformer.generation import loop
 from tfx_transformer.generation.drafting import Hits
 from tfx_transformer.generation.options import GenerationOptions
 from tfx_transformer.runtime import interface
-from tfx_transformer.runtime.seq2seq_steps import Reach, Steps
+from tfx_transformer.runtime.seq2seq_steps import Seq2SeqReach, Steps
 from tfx_transformer.runtime.signature import Signature, compile_file
 from tfx_transformer.runtime.together import Together
 from tfx_transformer.runtime.verifier import Verifier
@@ -93,8 +93,7 @@ class Seq2SeqEngine:
         if has_verifier := verify in self.model.signatures:
             expected[verify] = interface.verify(expected["decode"], self.drafted)
         steps = ["prefill", "decode", *[verify] * has_verifier]
-        first = [n for n in self.model.numbered("first_", "_decode") if n < longest]
-        begins = {slots: f"first_{slots}_" for slots in first} | {longest: ""}
+        begins = self.model.beginnings(longest)
         expected |= {begin + name: expected[name] for begin in begins.values() for name in steps}
         interface.check(file, self.model.signatures, expected)
         self.encoders = {length: Signature(self.model, f"encode_{length}") for length in lengths}
@@ -103,7 +102,7 @@ class Seq2SeqEngine:
         self.reaches = []
         for slots, begin in begins.items():
             prefill, decoder, *verifiers = (Signature(self.model, begin + n) for n in steps)
-            self.reaches.append(Reach(slots, prefill, decoder, next(iter(verifiers), None)))
+            self.reaches.append(Seq2SeqReach(slots, prefill, decoder, next(iter(verifiers), None)))
         names = ["decode"] if beams is None else ["decode", "decode_beams"]
         decoders = (Signature(self.model, name) for name in names)
         self.decoders = {signature.rows: signature for signature in decoders}

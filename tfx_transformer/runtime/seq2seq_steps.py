@@ -12,7 +12,7 @@ from tfx_transformer.runtime.signature import Signature
 from tfx_transformer.runtime.verifier import Verifier
 
 
-class Reach(NamedTuple):
+class Seq2SeqReach(NamedTuple):
     """The signatures of a file that read the first slots of its caches.
 
     Attributes:
@@ -43,7 +43,7 @@ class Steps:
     def __init__(
         self,
         signature: Signature,
-        reaches: Sequence[Reach],
+        reaches: Sequence[Seq2SeqReach],
         memory: dict[str, Any],
         source_ids: Sequence[int],
         verifier: Verifier | None,

@@ -45,6 +45,17 @@ class CompiledFile:
         found = (re.fullmatch(pattern, name) for name in self.signatures)
         return sorted(int(match[1]) for match in found if match)
 
+    def beginnings(self, slots: int) -> dict[int, str]:
+        """Return the beginnings of the names of the signatures for texts that fit into the first
+        slots, by the number of slots, ascending. The last beginning is empty: its signatures use
+        all slots.
+
+        Args:
+            slots: of the caches.
+        """
+        first = [n for n in self.numbered("first_", "_decode") if n < slots]
+        return {n: f"first_{n}_" for n in first} | {slots: ""}
+
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
         """Turn LiteRT's errors in the block into an InputError that names the file."""
