@@ -60,6 +60,8 @@ STAGES = {
     "tfx_transformer.runtime.seq2seq:Seq2SeqEngine.generate_ids": "verified: TFLite's answers",
     "tfx_transformer.runtime.encoder:EncoderEngine._run_all": "verified: TFLite's answers",
     "tfx_transformer.export.verify_generator:_logit_difference": "verified: logits of each step",
+    "tfx_transformer.runtime.litertlm:load": "verified: LiteRT-LM",
+    "tfx_transformer.runtime.litertlm:LiteRTLMEngine.generate_ids": "verified: LiteRT-LM",
     "tfx_transformer.training.reporting:cost_of_files": "report: files timed and scored",
     "tfx_transformer.training.run:Run.close": "report written",
 }
