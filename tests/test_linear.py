@@ -396,14 +396,18 @@ def test_texts_that_chose_a_vocabulary_are_not_compared_again(tmp_path, monkeypa
     monkeypatch.setattr(
         linear, "_compare_settings", lambda *given: compared.append(given) or compare(*given)
     )
-    rows = [(f"{'red blue green'.split()[n % 3]} {n} {n // 3}", "abc"[n % 3]) for n in range(60)]
+    random, letters = np.random.default_rng(3), np.array(list("bcdfglmnprst"))
+    rows = [
+        ("".join(random.choice(letters, 7)) + (" red", " blue")[n % 2], "ab"[n % 2])
+        for n in range(60)
+    ]
     examples = read_labelled_texts(rows)
     found = classifier_defaults(60, examples.flat_texts(), examples)
     assert len(compared) == 2, "400 and 530 tokens"
     pattern = pieces_pattern(found["pieces"])
     tokenizer = Tokenizer.train(examples.flat_texts(), found["vocabulary_size"], pattern=pattern)
     config = SimpleNamespace(max_sequence_length=found["max_length"], padding_id=0)
-    names = SimpleNamespace(names=["a", "b", "c"])
+    names = SimpleNamespace(names=["a", "b"])
     reader: Any = SimpleNamespace(tokenizer=tokenizer, labels=names)
     model: Any = SimpleNamespace(config=config)
     part = ngram_part(model, reader, examples, examples.inputs, 4096)

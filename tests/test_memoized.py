@@ -42,7 +42,13 @@ def test_a_prompt_is_answered_once():
     assert engine.generate_ids([[5, 7], [3]], greedy).tolist() == [[7, 5, 1], [3, 1, 0]]
     answers = engine.generate_ids([[3], [9, 9, 2], [5, 7], [9, 9, 2], [3]], greedy)
     assert answers.dtype == "int32"
-    assert answers.tolist() == [[3, 1, 0, 0], [2, 9, 9, 1], [7, 5, 1, 0], [2, 9, 9, 1], [3, 1, 0, 0]]
+    assert answers.tolist() == [
+        [3, 1, 0, 0],
+        [2, 9, 9, 1],
+        [7, 5, 1, 0],
+        [2, 9, 9, 1],
+        [3, 1, 0, 0],
+    ]
     assert plain.asked == [[[5, 7], [3]], [[9, 9, 2]]]
     engine.generate_ids([[5, 7]], GenerationOptions(free=True))
     assert len(plain.asked) == 2, "a model without tools is always free"
@@ -65,7 +71,9 @@ def test_exports_are_compared_with_a_model_that_computes_as_they_do(task, settin
     config = tiny_config(**settings)
     model = task(config)
     assert _computes_as_saved(answering(model))
-    memoized = SimpleNamespace(engine=MemoizedEngine(answering(model).engine))
+    memoized = answering(model)
+    if model.writes:
+        memoized.engine = MemoizedEngine(memoized.engine)
     assert _computes_as_saved(memoized)
     assert not _computes_as_saved(answering(task(config, dtype="mixed_bfloat16")))
     tfx.add_adapters(model, 2, 4)

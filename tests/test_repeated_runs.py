@@ -131,7 +131,7 @@ def test_one_that_fails_leaves_the_others(path, exports, broken, left, error):
     if isinstance(error, InputError):
         assert f"{path} has the trained model, but not all exports:\n  " in str(caught.value)
     else:
-        assert caught.value.__notes__[0].startswith(f"So {path} has no ")
+        assert caught.value.__notes__[-1].startswith(f"So {path} has no ")
     assert present(path) == left and sorted(bundle.read_config(path)["verified"]) == left
     bundle.verify(path)
     failing.clear()
