@@ -67,7 +67,8 @@ def train_rounded(
     with folded_norms(model), rounding(model, form):
         loss = float(model.evaluate(checks, verbose=0, return_dict=True)["loss"])
         places = {"steps": steps, "checkpoints": checkpoints}
-        fit(model, batches, checks, epochs, [*callbacks, best], **places, **options)
+        # Checkpoints know callbacks by their places.
+        fit(model, batches, checks, epochs, [best, *callbacks], **places, **options)
     model.optimizer, model.history = optimizer, history
     after = best.best
     falls = after is not None and after < loss
