@@ -2,6 +2,7 @@
 
     tfx-transformer run image_classification
     tfx-transformer run image_classification --images photos/ --name my
+    tfx-transformer run image_classification --images photos/ --teacher saved_models/large
 
 The defaults train a compact convolutional Transformer on datasets/images, in 2
 minutes on 2 cores. The model is in saved_models/<name>/, and a record of the
@@ -25,6 +26,8 @@ def main(
     delimiter: str = "",
     sheet: str = "",
     table: str = "",
+    unlabelled: Path | None = None,
+    teacher: str | Path = "",
     base: str | Path = "",
     size: Literal["nano", "tiny", "small", "base"] = "tiny",
     layers: int = 0,
@@ -47,6 +50,8 @@ def main(
     class_weights: Literal["", "balanced"] = "",
     label_smoothing: float = 0.1,
     mix: float = 0.5,
+    temperature: float = 2.0,
+    teacher_share: float = 0.5,
     average: float = 0.99,
     patience: int = 30,
     minutes: float = 0.0,
@@ -78,8 +83,12 @@ def main(
         delimiter: Separator of its cells, such as ";" or tab; empty: detected.
         sheet: Sheet of an Excel workbook; empty: the only one.
         table: Table of a SQLite database; empty: the only one.
+        unlabelled: Images without labels that the teacher answers, to train on too: a folder, whose
+            images may be in folders of any depth, or a table with the column of the paths.
 
     Model arguments:
+        teacher: Larger model whose answers are learned beside the labels: a bundle with these
+            labels, or a checkpoint that has a head, as for base. Default: the labels alone.
         base: Model to begin with: a bundle, a folder, a name that `tfx-transformer bases` lists, or
             hf://owner/name. Default: a new model. A bundle with these labels gets the new ones too;
             its held-out rows stay held out, and both models are compared.
@@ -108,8 +117,12 @@ def main(
         warmup_steps: Steps in which the learning rate rises to its highest value.
         weight_decay: Decay of the weights, decoupled from the gradient (AdamW).
         class_weights: balanced gives all classes the same weight in the loss; empty: all examples.
-        label_smoothing: Share of each label that goes to all other labels, from 0 to 1.
+        label_smoothing: Share of each label that goes to all other labels, from 0 to 1; of no use
+            with a teacher.
         mix: Share of batches whose images are mixed with each other (mixup, CutMix), from 0 to 1.
+        temperature: Divisor of the logits for the teacher's share of the loss: the higher, the more
+            the unlikely labels count.
+        teacher_share: Share of the teacher in the loss, from 0 to 1; the labels have the rest.
         average: Decay of the moving average of the weights; 0: no average.
         patience: Epochs without a better macro-F1 after which training ends.
         minutes: Longest training time in minutes; 0: no limit.
@@ -134,13 +147,26 @@ def main(
 
     images = images or tfx.resources.dataset_path("images/train")
     reading = {"encoding": encoding, "delimiter": delimiter, "sheet": sheet, "table": table}
-    images, validation = tfx.data.table_files(images, validation, **reading)
+    images, validation, unlabelled = tfx.data.table_files(images, validation, unlabelled, **reading)
+    taught_by = None
+    if teacher:
+        taught_by = tfx.training.Teacher(teacher, "classification", images=True)
     columns = {"image": path, "label": label, "skip_bad_rows": skip_bad_rows}
     train = tfx.data.read_labelled_images(images, **columns)
     held_out = tfx.data.read_labelled_images(validation, **columns) if validation else None
     past = tfx.training.Past(base)
-    train, held_out = past.divide(train, held_out, tfx.data.split_labelled_images, share, seed)
-    labels = tfx.data.label_names(train.labels, train.path, past.labels)
+    taught_past = taught_by.past if taught_by else None
+    split = tfx.data.split_labelled_images
+    train, held_out = past.divide(train, held_out, split, share, seed, teacher=taught_past)
+    known = past.labels
+    if taught_by:
+        taught_by.check(train, more=past.labels)
+        known = past.labels or taught_by.labels
+    others = None
+    if unlabelled:
+        others = tfx.data.read_unlabelled_images(unlabelled, path, skip_bad_rows=skip_bad_rows)
+        others = others.without(train.keys(), held_out.keys())
+    labels = tfx.data.label_names(train.labels, train.path, known)
 
     tfx.training.set_random_seed(seed)
     base_model = None
@@ -175,8 +201,14 @@ def main(
     image_size = config.image_size
     options = {"image_size": image_size, "image_resize": config.image_resize}
     options["batch_size"] = batch_size
-    batches = tfx.data.labelled_images(train, labels, **options, weights=class_weights, seed=seed)
-    checks = tfx.data.labelled_images(held_out, labels, **options, shuffle=False)
+    drawn = {"weights": class_weights, "seed": seed}
+    if taught_by:
+        answers, apart = run.ask(taught_by, labels, train, held_out, others)
+        batches = tfx.data.taught_images(train, labels, answers, others, **options, **drawn)
+        checks = tfx.data.taught_images(held_out, labels, apart, **options, shuffle=False)
+    else:
+        batches = tfx.data.labelled_images(train, labels, **options, **drawn)
+        checks = tfx.data.labelled_images(held_out, labels, **options, shuffle=False)
 
     total_steps = epochs * len(batches)
     run.show_cost(model, batch_size, config.max_sequence_length, total_steps)
@@ -190,10 +222,14 @@ def main(
     )
     tfx.training.accumulate(model, accumulate)
     model.remat = remat
-    model.compile(optimizer, label_smoothing=label_smoothing)
+    loss, metrics = None, None
+    if taught_by:
+        loss = tfx.TaughtCrossentropy(temperature, teacher_share)
+        metrics = [tfx.TaughtAccuracy()]
+    model.compile(optimizer, loss, metrics, label_smoothing=label_smoothing)
     predictor = tfx.predictor(model, labels=labels)
     callbacks = run.watch(predictor, held_out, patience, minutes, average > 0)
-    batches = tfx.training.augment_images(batches, image_size, seed, mix)
+    batches = tfx.training.augment_images(batches, image_size, seed, mix, temperature)
     run.fit(model, batches, checks, epochs, callbacks)
     classifier = model
     if base_model is None or base_model.config.linear_cells:

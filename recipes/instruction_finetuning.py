@@ -3,6 +3,7 @@
     tfx-transformer run instruction_finetuning
     tfx-transformer run instruction_finetuning --csv my.csv --output answer
     tfx-transformer run instruction_finetuning --base hf://owner/name
+    tfx-transformer run instruction_finetuning --csv my.csv --teacher saved_models/large
 
 This is supervised fine-tuning: only answer tokens count in the loss. Rows of a
 table are also joined to chats of several turns (--turns). The model is in
@@ -29,6 +30,9 @@ def main(
     delimiter: str = "",
     sheet: str = "",
     table: str = "",
+    unlabelled: Path | None = None,
+    teacher: str | Path = "",
+    teacher_answers: Literal["keep", "replace", "join"] = "keep",
     base: str | Path = "",
     size: Literal["nano", "tiny", "small", "base"] = "tiny",
     style: Literal["", "gpt2", "llama", "bert", "classifier"] = "llama",
@@ -48,6 +52,8 @@ def main(
     warmup_steps: int = 50,
     pack: bool = True,
     loss_on: Literal["answers", "all"] = "answers",
+    temperature: float = 2.0,
+    teacher_share: float = 0.5,
     patience: int = 20,
     minutes: float = 0.0,
     save_minutes: float = 5.0,
@@ -80,13 +86,20 @@ def main(
         delimiter: Separator of its cells, such as ";" or tab; empty: detected.
         sheet: Sheet of an Excel workbook; empty: the only one.
         table: Table of a SQLite database; empty: the only one.
+        unlabelled: Instructions without answers that the teacher answers, to train on too: a text
+            file with one in each line, or a table with the column of the instructions.
 
     Model arguments:
+        teacher: Larger assistant to learn from: a bundle, or a checkpoint, as for base. A new model
+            gets its tokenizer. Default: the answers of the data alone.
+        teacher_answers: keep trains on the answers of the data, replace on the teacher's answers
+            instead, join on both.
         base: Model to begin with: a bundle, a folder, a name that `tfx-transformer bases` lists, or
             hf://owner/name. Default: a new model.
         size: Size of a new model.
         style: Family that a new model resembles; empty: a plain Transformer.
-        vocabulary_size: Tokens in the vocabulary of a new model.
+        vocabulary_size: Tokens in the vocabulary of a new model without a teacher, or with
+            teacher-share 0.
         max_length: Longest conversation in tokens.
         dropout: Share of activations of a new model that training drops, from 0 to 1.
         method: full trains all weights; lora and dora train small adapters beside a frozen model.
@@ -107,6 +120,11 @@ def main(
         warmup_steps: Steps in which the learning rate rises to its highest value.
         pack: Pack several examples into one row; they do not see each other.
         loss_on: answers counts only answer tokens in the loss; all counts prompts too.
+        temperature: Divisor of the logits for the teacher's share of the loss: the higher, the more
+            the unlikely tokens count.
+        teacher_share: Share of the teacher's probabilities of tokens in the loss, from 0 to 1; the
+            tokens themselves have the rest. 0: only its answers are learned, and the model may have
+            another tokenizer.
         patience: Epochs without a better validation loss after which training ends.
         minutes: Longest training time in minutes; 0: no limit.
         save_minutes: Minutes between two checkpoints within an epoch.
@@ -131,29 +149,52 @@ def main(
 
     csv = csv or tfx.resources.dataset_path("instructions.csv")
     reading = {"encoding": encoding, "delimiter": delimiter, "sheet": sheet, "table": table}
-    csv, validation = tfx.data.table_files(csv, validation, **reading)
+    csv, validation, unlabelled = tfx.data.table_files(csv, validation, unlabelled, **reading)
     columns = (instruction, input, output)
     options = {"system": system, "skip_bad_rows": skip_bad_rows}
     train = tfx.data.read_instructions(csv, *columns, **options)
+    held_out = None
     if validation:
         held_out = tfx.data.read_instructions(validation, *columns, **options)
-    else:
-        train, held_out = tfx.data.split_conversations(train, share, seed)
+    past = tfx.training.Past()
+    taught_by = tfx.training.TokenTeacher(teacher) if teacher else None
+    split = tfx.data.split_conversations
+    if taught_by:
+        train, held_out = past.divide(train, held_out, split, share, seed, teacher=taught_by.past)
+    elif held_out is None:
+        train, held_out = split(train, share, seed)
+    others = None
+    if unlabelled:
+        others = tfx.data.read_unlabelled_texts(
+            unlabelled, instruction, skip_bad_rows=skip_bad_rows, role="instruction"
+        )
+        others = others.without(train.keys(), held_out.keys())
     train = tfx.data.add_turns(train, turns, seed)
 
     tfx.training.set_random_seed(seed)
+    by_tokens = taught_by is not None and teacher_share > 0
     if base:
         model, tokenizer = tfx.training.text_base(
             base, precision, "causal", max_length, base_dtype or None
         )
+        if by_tokens:
+            length = min(max_length, model.config.max_sequence_length)
+            taught_by.check_tokens(length, (model, tokenizer))
     else:
-        tokenizer = tfx.Tokenizer.train(train.texts(), vocabulary_size, tfx.ROLE_TOKENS)
+        ids = {}
+        if by_tokens:
+            taught_by.check_tokens(max_length)
+            tokenizer, vocabulary_size, ids = taught_by.vocabulary()
+        else:
+            tokenizer = tfx.Tokenizer.train(train.texts(), vocabulary_size, tfx.ROLE_TOKENS)
+            vocabulary_size = tokenizer.vocabulary_size
         config = tfx.TransformerConfig.of_size(
             size,
-            tokenizer.vocabulary_size,
+            vocabulary_size,
             style or None,
             dropout=dropout,
             max_sequence_length=max_length,
+            **ids,
         )
         model = tfx.CausalLM(config, dtype=precision)
     if method != "full":
@@ -161,20 +202,37 @@ def main(
 
     template = tfx.ChatTemplate.of(tokenizer)
     length = min(max_length, model.config.max_sequence_length)
-    run = tfx.training.Run(name, settings, recipe=main)
+    run = tfx.training.AssistantRun(name, settings, recipe=main, past=past)
     summaries = tfx.data.describe_instructions(train, held_out, template, length)
     run.show_data(summaries, train, held_out)
 
     options = {"batch_size": batch_size, "max_length": length, "pack": pack, "loss_on": loss_on}
-    batches = tfx.data.instructions(train, template, **options, seed=seed)
-    checks = tfx.data.instructions(held_out, template, **options, shuffle=False)
+    if taught_by:
+        prompts = tfx.data.unanswered(others, system) if others else []
+        replaced = teacher_answers == "replace"
+        joined = teacher_answers == "join"
+        train = run.learn_answers(
+            taught_by, train, others, prompts, replaced=replaced, joined=joined
+        )
+    loss, metrics = None, None
+    if by_tokens:
+        asked = {"max_length": length, "loss_on": loss_on, "temperature": temperature}
+        answers, apart = run.ask(taught_by, template, train, held_out, **asked)
+        batches = tfx.data.taught_instructions(train, template, answers, **options, seed=seed)
+        checks = tfx.data.taught_instructions(held_out, template, apart, **options, shuffle=False)
+        likeliest = tfx.data.likeliest_of(model.config.vocabulary_size)
+        loss = tfx.TaughtTokens(likeliest, temperature, teacher_share)
+        metrics = [tfx.TaughtTokenAccuracy(), tfx.TaughtPerplexity()]
+    else:
+        batches = tfx.data.instructions(train, template, **options, seed=seed)
+        checks = tfx.data.instructions(held_out, template, **options, shuffle=False)
 
     total_steps = epochs * len(batches)
     run.show_cost(model, batch_size, length, total_steps, None if pack else batches)
     optimizer = tfx.training.adamw(learning_rate, warmup_steps, "cosine", total_steps)
     tfx.training.accumulate(model, accumulate)
     model.remat = remat
-    model.compile(optimizer, jit_compile=pack)
+    model.compile(optimizer, loss, metrics, jit_compile=pack)
     writer = tfx.text_generator(model, tokenizer)
     prompts = held_out.prompts()
     answers = held_out.answers()

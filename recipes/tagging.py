@@ -2,6 +2,7 @@
 
     tfx-transformer run tagging
     tfx-transformer run tagging --data my.jsonl --name my
+    tfx-transformer run tagging --data my.jsonl --teacher saved_models/large
 
 The defaults train on datasets/tagged_text.jsonl. The model is in
 saved_models/<name>/, and a record of the training in runs/<name>/.
@@ -36,6 +37,8 @@ def main(
     delimiter: str = "",
     sheet: str = "",
     table: str = "",
+    unlabelled: Path | None = None,
+    teacher: str | Path = "",
     base: str | Path = "",
     size: Literal["nano", "tiny", "small", "base"] = "tiny",
     style: Literal["", "gpt2", "llama", "bert", "classifier"] = "llama",
@@ -57,6 +60,8 @@ def main(
     weight_decay: float = 0.05,
     token_dropout: float = 0.0,
     new_names: float = 0.7,
+    temperature: float = 2.0,
+    teacher_share: float = 0.5,
     average: float = 0.99,
     patience: int | None = None,
     minutes: float = 0.0,
@@ -91,8 +96,12 @@ def main(
         delimiter: Separator of its cells, such as ";" or tab; empty: detected.
         sheet: Sheet of an Excel workbook; empty: the only one.
         table: Table of a SQLite database; empty: the only one.
+        unlabelled: Texts without spans that the teacher marks, to train on too: a text file with a
+            text in each line, or a table with the column of the texts.
 
     Model arguments:
+        teacher: Larger model whose answers are learned beside the spans: a bundle with these
+            labels, or a checkpoint that has a head, as for base. Default: the spans alone.
         base: Model to begin with: a bundle, a folder, a name that `tfx-transformer bases` lists, or
             hf://owner/name. Default: a new model.
         size: Size of a new model.
@@ -125,6 +134,9 @@ def main(
         token_dropout: Share of tokens that training hides, from 0 to 1.
         new_names: Share of spans, from 0 to 1, whose letters training replaces, so that the model
             finds names that it has not seen.
+        temperature: Divisor of the logits for the teacher's share of the loss: the higher, the more
+            the unlikely tags count.
+        teacher_share: Share of the teacher in the loss, from 0 to 1; the spans have the rest.
         average: Decay of the moving average of the weights; 0: no average.
         patience: Epochs without a better entity F1 after which training ends. Default: 8; 3 with a
             pre-trained base.
@@ -153,25 +165,33 @@ def main(
         data = tfx.resources.dataset_path("tagged_text.jsonl")
         validation = validation or tfx.resources.dataset_path("tagged_text_heldout.jsonl")
     reading = {"encoding": encoding, "delimiter": delimiter, "sheet": sheet, "table": table}
-    data, validation = tfx.data.table_files(data, validation, **reading)
+    data, validation, unlabelled = tfx.data.table_files(data, validation, unlabelled, **reading)
     columns = (text, spans, sentence, token, tag)
     train = tfx.data.read_tagged_texts(data, *columns, skip_bad_rows=skip_bad_rows)
     held_out = None
     if validation:
         held_out = tfx.data.read_tagged_texts(validation, *columns, skip_bad_rows=skip_bad_rows)
     past = tfx.training.Past(base)
-    train, held_out = past.divide(train, held_out, tfx.data.split_tagged_texts, share, seed)
+    taught_by = tfx.training.Teacher(teacher, "tagging") if teacher else None
+    taught_past = taught_by.past if taught_by else None
+    split = tfx.data.split_tagged_texts
+    train, held_out = past.divide(train, held_out, split, share, seed, teacher=taught_past)
     labels = train.labels()
+    if taught_by:
+        labels = taught_by.check_tags(labels, train.path)
+    others = None
+    if unlabelled:
+        others = tfx.data.read_unlabelled_texts(unlabelled, text, skip_bad_rows=skip_bad_rows)
+        others = others.without(train.keys(), held_out.keys())
 
     tfx.training.set_random_seed(seed)
+    texts = train.flat_texts() + (others.flat_texts() if others else [])
     base_model = None
     if base:
         base_model, tokenizer = tfx.training.text_base(base, max_length=max_length)
         config = base_model.config
     else:
-        tokenizer = tfx.Tokenizer.train(
-            train.flat_texts(), vocabulary_size, pattern=tfx.FINE_PATTERN
-        )
+        tokenizer = tfx.Tokenizer.train(texts, vocabulary_size, pattern=tfx.FINE_PATTERN)
         config = tfx.TransformerConfig.of_size(
             size,
             tokenizer.vocabulary_size,
@@ -200,10 +220,15 @@ def main(
     run.show_data(summaries, train, held_out)
 
     options = {"batch_size": batch_size, "max_length": length, "seed": seed}
-    batches = tfx.data.tagged_texts(
-        train, tokenizer, labels, **options, token_dropout=token_dropout, new_names=new_names
-    )
-    checks = tfx.data.tagged_texts(held_out, tokenizer, labels, **options, shuffle=False)
+    drawn = {"token_dropout": token_dropout, "new_names": new_names}
+    if taught_by:
+        answers, apart = run.ask(taught_by, labels, train, held_out, others)
+        taught = (train, tokenizer, labels, answers, others)
+        batches = tfx.data.taught_tags(*taught, **options, **drawn)
+        checks = tfx.data.taught_tags(held_out, tokenizer, labels, apart, **options, shuffle=False)
+    else:
+        batches = tfx.data.tagged_texts(train, tokenizer, labels, **options, **drawn)
+        checks = tfx.data.tagged_texts(held_out, tokenizer, labels, **options, shuffle=False)
 
     total_steps = settings["epochs"] * len(batches)
     run.show_cost(model, batch_size, length, total_steps, batches)
@@ -218,7 +243,11 @@ def main(
     )
     tfx.training.accumulate(model, accumulate)
     model.remat = remat
-    model.compile(optimizer, label_smoothing=0.1)
+    loss, metrics = None, None
+    if taught_by:
+        loss = tfx.TaughtCrossentropy(temperature, teacher_share)
+        metrics = [tfx.TaughtAccuracy(name="token_accuracy")]
+    model.compile(optimizer, loss, metrics, label_smoothing=0.1)
     tagger = tfx.predictor(model, tokenizer, tags=tags)
     callbacks = run.watch(tagger, held_out, settings["patience"], minutes, average > 0)
     run.fit(model, batches, checks, settings["epochs"], callbacks)

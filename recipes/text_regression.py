@@ -2,6 +2,7 @@
 
     tfx-transformer run text_regression
     tfx-transformer run text_regression --csv my.csv --target price --name my
+    tfx-transformer run text_regression --csv my.csv --teacher saved_models/large
 
 The defaults train on datasets/scored_text.csv. The model is in
 saved_models/<name>/, and a record of the training in runs/<name>/.
@@ -34,6 +35,8 @@ def main(
     delimiter: str = "",
     sheet: str = "",
     table: str = "",
+    unlabelled: Path | None = None,
+    teacher: str | Path = "",
     base: str | Path = "",
     size: Literal["nano", "tiny", "small", "base"] = "tiny",
     style: Literal["", "gpt2", "llama", "bert", "classifier"] = "",
@@ -57,6 +60,7 @@ def main(
     weight_decay: float = 0.05,
     loss: Literal["squared", "absolute"] = "squared",
     token_dropout: float = 0.0,
+    teacher_share: float = 0.5,
     average: float = 0.99,
     patience: int | None = None,
     minutes: float = 0.0,
@@ -90,8 +94,12 @@ def main(
         delimiter: Separator of its cells, such as ";" or tab; empty: detected.
         sheet: Sheet of an Excel workbook; empty: the only one.
         table: Table of a SQLite database; empty: the only one.
+        unlabelled: Texts without numbers that the teacher answers, to train on too: a text file
+            with a text in each line, or a table with the columns of the texts.
 
     Model arguments:
+        teacher: Larger model whose numbers are learned beside those of the table: a bundle, or a
+            checkpoint that has a head, as for base. Default: the table's numbers alone.
         base: Model to begin with: a bundle, a folder, a name that `tfx-transformer bases` lists, or
             hf://owner/name. Default: a new model.
         size: Size of a new model.
@@ -126,6 +134,7 @@ def main(
         weight_decay: Decay of the weights, decoupled from the gradient (AdamW).
         loss: squared error, or absolute error, which counts rare extreme numbers less.
         token_dropout: Share of tokens that training hides, from 0 to 1.
+        teacher_share: Share of the teacher in the loss, from 0 to 1; the table has the rest.
         average: Decay of the moving average of the weights; 0: no average.
         patience: Epochs without a better R² after which training ends. Default: 6; 3 with a
             pre-trained base.
@@ -152,23 +161,33 @@ def main(
 
     csv = csv or tfx.resources.dataset_path("scored_text.csv")
     reading = {"encoding": encoding, "delimiter": delimiter, "sheet": sheet, "table": table}
-    csv, validation = tfx.data.table_files(csv, validation, **reading)
+    csv, validation, unlabelled = tfx.data.table_files(csv, validation, unlabelled, **reading)
     columns = (text, target, decimal)
     train = tfx.data.read_scored_texts(csv, *columns, skip_bad_rows=skip_bad_rows)
     held_out = None
     if validation:
         held_out = tfx.data.read_scored_texts(validation, *columns, skip_bad_rows=skip_bad_rows)
     past = tfx.training.Past(base)
-    train, held_out = past.divide(train, held_out, tfx.data.split_scored_texts, share, seed)
+    taught_by = tfx.training.Teacher(teacher, "regression") if teacher else None
+    taught_past = taught_by.past if taught_by else None
+    split = tfx.data.split_scored_texts
+    train, held_out = past.divide(train, held_out, split, share, seed, teacher=taught_past)
+    if taught_by:
+        taught_by.check_columns(len(train.texts[0]))
+    others = None
+    if unlabelled:
+        others = tfx.data.read_unlabelled_texts(unlabelled, text, skip_bad_rows=skip_bad_rows)
+        others = others.without(train.keys(), held_out.keys())
     scale = train.scale()
 
     tfx.training.set_random_seed(seed)
+    texts = train.flat_texts() + (others.flat_texts() if others else [])
     base_model = None
     if base:
         base_model, tokenizer = tfx.training.text_base(base, max_length=max_length)
         config = base_model.config
     else:
-        tokenizer = tfx.Tokenizer.train(train.flat_texts(), vocabulary_size)
+        tokenizer = tfx.Tokenizer.train(texts, vocabulary_size)
         config = tfx.TransformerConfig.of_size(
             size,
             tokenizer.vocabulary_size,
@@ -202,8 +221,17 @@ def main(
     )
 
     options = {"batch_size": batch_size, "max_length": length, "seed": seed}
-    batches = tfx.data.scored_texts(train, tokenizer, scale, **options, token_dropout=token_dropout)
-    checks = tfx.data.scored_texts(held_out, tokenizer, scale, **options, shuffle=False)
+    drawn = {"token_dropout": token_dropout}
+    if taught_by:
+        answers, apart = run.ask(taught_by, train, held_out, others)
+        taught = (train, tokenizer, scale, answers, others)
+        batches = tfx.data.taught_numbers(*taught, **options, **drawn)
+        checks = tfx.data.taught_numbers(
+            held_out, tokenizer, scale, apart, **options, shuffle=False
+        )
+    else:
+        batches = tfx.data.scored_texts(train, tokenizer, scale, **options, **drawn)
+        checks = tfx.data.scored_texts(held_out, tokenizer, scale, **options, shuffle=False)
 
     total_steps = settings["epochs"] * len(batches)
     run.show_cost(model, batch_size, length, total_steps, batches)
@@ -218,7 +246,10 @@ def main(
     )
     tfx.training.accumulate(model, accumulate)
     model.remat = remat
-    model.compile(optimizer, loss)
+    if taught_by:
+        model.compile(optimizer, tfx.TaughtError(teacher_share, absolute=loss == "absolute"))
+    else:
+        model.compile(optimizer, loss)
     predictor = tfx.predictor(model, tokenizer)
     callbacks = run.watch(predictor, held_out, scale, settings["patience"], minutes, average > 0)
     run.fit(model, batches, checks, settings["epochs"], callbacks)

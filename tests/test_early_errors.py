@@ -114,8 +114,20 @@ MORE = {
             "--quantization-aware is int8, but --method lora trains adapters, which no file holds.",
         ),
     ],
-    "image_classification": [(["--base=writer"], "writer reads texts, not images")],
-    "instruction_finetuning": [(["--base=labeller"], "task is 'classification'.\n  Expected a")],
+    "image_classification": [
+        (["--base=writer"], "writer reads texts, not images"),
+        (["--teacher=labeller"], "the teacher labeller reads texts, not images"),
+        (["--unlabelled=good.csv"], "there is no --teacher to answer its images"),
+    ],
+    "instruction_finetuning": [
+        (["--base=labeller"], "task is 'classification'.\n  Expected a"),
+        (["--teacher=labeller"], "Expected a model of task 'causal'"),
+    ],
+    "tagging": [
+        (["--teacher=labeller"], "Expected a model of task 'tagging'"),
+        (["--teacher=marker"], "the teacher marker has no tag 'I-P'"),
+    ],
+    "text_regression": [(["--teacher=labeller"], "Expected a model of task 'regression'")],
     "preference_finetuning": [
         (["--base="], "--base is empty"),
         (["--base=labeller"], "Expected a bundle of task 'causal'"),
@@ -134,6 +146,7 @@ BUNDLES = {
     "writer": {"task": "causal", "architecture": {}},
     "labeller": {"task": "classification", "architecture": {}},
     "pictures": {"task": "classification", "architecture": {"image_size": 32}},
+    "marker": {"task": "tagging", "architecture": {}, "labels": ["O", "B-P"]},
 }
 # Verbs: arguments, and what they say. Few have all flags of reading that a recipe has.
 VERBS = [

@@ -2,15 +2,17 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas
 import pytest
 from encoder_bundles import NAMES
+from PIL import Image
 from safetensors.numpy import load_file
 from scipy.special import expit, log_softmax, softmax
-from tiny_models import tiny_encoder, tiny_model
+from tiny_models import tiny_causal, tiny_encoder, tiny_model
 
 import tfx_transformer as tfx
 from tfx_transformer import cli, json_files, runtime
@@ -32,8 +34,12 @@ from tfx_transformer.models.distillation import (
     TaughtAccuracy,
     TaughtCosines,
     TaughtCrossentropy,
+    TaughtError,
+    TaughtTokens,
     soft_divergence,
 )
+from tfx_transformer.text.framing import frame
+from tfx_transformer.text.words import words
 from tfx_transformer.training.answers import AnswerFile
 from tfx_transformer.training.callbacks import Progress
 from tfx_transformer.training.defaults import embedder_defaults, student_defaults
@@ -302,6 +308,19 @@ def test_a_bundle_answers_by_its_file(text_classifier, encoder_texts, tmp_path):
     assert type(teacher.open().engine).__module__.startswith("tfx_transformer.runtime")
 
 
+def test_an_image_classifier_answers_each_image_once(image_classifier, tmp_path, monkeypatch):
+    files = image_classifier.inputs
+    copy = shutil.copy(files[2], tmp_path / "copy.png")
+    teacher = Teacher(image_classifier.path, "classification", images=True)
+    found = teacher.logits([*files, Path(copy)], tmp_path / "answers", sorted(NAMES))
+    order = [NAMES.index(name) for name in sorted(NAMES)]
+    np.testing.assert_allclose(found[:-1], image_classifier.outputs[:, order], atol=1e-3)
+    np.testing.assert_array_equal(found[-1], found[2])
+    monkeypatch.setattr(Teacher, "open", None)
+    again = teacher.logits([Path(copy)], tmp_path / "answers", sorted(NAMES))
+    np.testing.assert_array_equal(again, found[-1:])
+
+
 def test_a_bundle_without_a_file_answers_by_keras(encoder_words, encoder_texts, tmp_path):
     size = encoder_words.vocabulary_size
     model = tiny_encoder(tfx.Classifier, vocabulary_size=size, num_classes=3)
@@ -334,6 +353,8 @@ def test_teachers_that_cannot_teach(text_classifier, text_embedder, image_classi
         Teacher(text_embedder.path, "classification")
     with pytest.raises(InputError, match="reads images"):
         Teacher(image_classifier.path, "classification")
+    with pytest.raises(InputError, match="reads texts, not images"):
+        Teacher(text_classifier.path, "classification", images=True)
     with pytest.raises(InputError, match="no head"):
         Teacher("keras://bert", "classification")
     with pytest.raises(InputError, match="nowhere"):
@@ -492,6 +513,12 @@ def test_settings_that_contradict_the_teacher(tables, text_embedder, command):
     assert status == 2 and "--hard-negatives is of no use with --teacher" in errors
     status, _, errors = command("run", "embedding", *teacher, "--temperature", "inf")
     assert status == 2 and "temperature is inf" in errors
+    for recipe, flag, said in (
+        ("image_classification", "--label-smoothing=0.2", "labels are not smoothed with --teacher"),
+        ("instruction_finetuning", "--vocabulary-size=9", "model gets the tokenizer of --teacher"),
+    ):
+        status, _, errors = command("run", recipe, *teacher, flag)
+        assert status == 2 and said in errors, errors
 
 
 @pytest.mark.parametrize(
@@ -501,6 +528,10 @@ def test_settings_that_contradict_the_teacher(tables, text_embedder, command):
         ("text_classification", "--temperature=3"),
         ("translation", "--teacher-beams=2"),
         ("translation", "--teacher-answers=join"),
+        ("image_classification", "--teacher-share=0.3"),
+        ("tagging", "--temperature=3"),
+        ("text_regression", "--teacher-share=0.3"),
+        ("instruction_finetuning", "--teacher-answers=join"),
     ],
 )
 def test_settings_of_a_missing_teacher(tables, command, recipe, setting):
@@ -585,3 +616,171 @@ def test_a_translator_learns_translations(tables, encoder_texts, fitted, monkeyp
 def test_a_translator_has_a_teacher_that_writes(tables, text_classifier, command):
     status, _, errors = command("run", "translation", "--teacher", text_classifier.path)
     assert status == 2 and "'classification'" in errors and "'seq2seq' or 'causal'" in errors
+
+
+def saved(path, kind, tokenizer, **details):
+    """A small model for texts, in a bundle without exports."""
+    sizes = {"num_classes": len(details.get("labels", ()))}
+    model = tiny_encoder(kind, vocabulary_size=tokenizer.vocabulary_size, **sizes)
+    tfx.save(path, model, tokenizer, **details)
+    return model
+
+
+def epoch_of(given):
+    """The targets and the weights of an epoch, one row for each example, or each token."""
+    batches = list(given["x"].as_numpy_iterator())
+    shape = batches[0][2].ndim
+    targets = [y.reshape(-1, *y.shape[shape:]) for _, y, _ in batches]
+    return np.concatenate(targets), np.concatenate([w.ravel() for _, _, w in batches])
+
+
+def test_a_student_of_images(tmp_path, image_classifier, fitted, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    files = image_classifier.inputs
+    shutil.copytree(files[0].parent.parent, "pictures")
+    shutil.copytree("pictures", "more/deeper")  # those are known
+    pixels = np.random.default_rng(3).integers(0, 256, (9, 9, 3), "uint8")
+    Image.fromarray(pixels).save("more/new.png")
+    recipe = cli.recipe_main("image_classification")
+    settings = {"images": "pictures", "unlabelled": "more", "teacher": str(image_classifier.path)}
+    settings |= {"size": "nano", "layers": 1, "image_size": 16, "epochs": 1, "share": 0.5}
+    settings |= {"mix": 0.0, "linear_cells": 0, "batch_size": 3}
+    model, given = fitted(recipe, **settings)
+    assert isinstance(model.loss, TaughtCrossentropy) and model.loss.temperature == 2.0
+    targets, _ = epoch_of(given)
+    order = [NAMES.index(name) for name in sorted(NAMES)]
+    answers = np.asarray(runtime.load(image_classifier.path).logits([*files, pixels]))[:, order]
+    places = [np.abs(answers - row).max(axis=1).argmin() for row in targets[:, 1]]
+    np.testing.assert_allclose(targets[:, 1], answers[places], atol=1e-4)
+    # One of two images of each label is held out; files are sorted by label.
+    labels = [place // 2 if place < len(files) else -1 for place in places]
+    assert sorted(labels) == [-1, 0, 1, 2]
+    expected = np.eye(3)[labels]
+    expected[np.array(labels) < 0] = -1
+    np.testing.assert_array_equal(targets[:, 0], expected)
+    *_, others = json.loads(Path("runs/animals/data.json").read_text("utf-8"))
+    assert others == {"name": "unlabelled", "path": "more", "bad_rows": 0, "rows": 1}
+
+
+def test_a_student_of_tags(tables, encoder_words, encoder_texts, fitted, monkeypatch):
+    model = saved("large", tfx.Tagger, encoder_words, labels=tfx.data.tag_names(["A", "PLACE"]))
+    known = [text for text in dict.fromkeys(encoder_texts) if "cat" in text]
+    for name, texts in (("held.jsonl", known[:2]), ("my.jsonl", known[2:])):
+        with open(name, "w", encoding="utf-8") as file:
+            for text in texts:
+                start = text.index("cat")
+                row = {"text": text, "spans": [[start, start + 3, "A"]]}
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    recipe = cli.recipe_main("tagging")
+    settings = {"data": "my.jsonl", "validation": "held.jsonl", "unlabelled": "more.txt"}
+    settings |= {"teacher": "large", "size": "nano", "vocabulary_size": 270, "max_length": 60}
+    settings |= {"epochs": 1, "ngram_buckets": 0, "new_names": 0.0}
+    student, given = fitted(recipe, **settings)
+    assert student.config.num_classes == 5 and isinstance(student.loss, TaughtCrossentropy)
+    targets, weights = epoch_of(given)
+    counted = targets[weights > 0]
+    found = 0
+    for text in set(encoder_texts) - {*known[:2]}:
+        ids = frame(encoder_words, text, 19)
+        if len(ids) == 19:
+            continue  # the teacher may read it in windows
+        logits = np.asarray(model({"token_ids": np.array([ids], "int32")}, training=False))[0, 1:]
+        starts = {start for start, _ in words(text)}
+        for place, (start, end) in enumerate(encoder_words.encode_with_offsets(text)[1]):
+            if start in starts and start < end:
+                starts.remove(start)  # the first token of a word answers for it
+                assert np.abs(counted[:, 1] - logits[place]).max(axis=1).min() < 1e-3
+                found += 1
+    assert found > 9 and 0 < (counted[:, 0, 0] == -1).sum() < len(counted)
+    monkeypatch.setattr(Teacher, "open", None)  # a repeated run asks nobody
+    np.testing.assert_array_equal(epoch_of(fitted(recipe, **settings)[1])[0], targets)
+
+
+def test_a_student_of_numbers(tables, encoder_words, encoder_texts, fitted):
+    model = saved("large", tfx.Regressor, encoder_words, text_columns=1)
+    texts = list(dict.fromkeys(encoder_texts))
+    numbers = np.arange(len(texts)) ** 2.0
+    for name, places in (("held.csv", range(3)), ("my.csv", range(3, 12))):
+        with open(name, "w", encoding="utf-8", newline="") as file:
+            rows = [(texts[place], numbers[place]) for place in places]
+            csv.writer(file).writerows([("text", "target"), *rows])
+    recipe = cli.recipe_main("text_regression")
+    settings = {"csv": "my.csv", "validation": "held.csv", "unlabelled": "more.txt"}
+    settings |= {"teacher": "large", "size": "nano", "vocabulary_size": 270, "max_length": 19}
+    settings |= {"epochs": 1, "loss": "absolute", "teacher_share": 0.25}
+    student, given = fitted(recipe, **settings)
+    assert isinstance(student.loss, TaughtError)
+    assert (student.loss.absolute, student.loss.share) == (True, 0.25)
+    rows = [np.array([frame(encoder_words, text, 19)], "int32") for text in texts[3:]]
+    answers = np.array([np.asarray(model({"token_ids": row}, training=False)) for row in rows])
+    has_number = np.arange(len(rows)) < 9
+    own = np.where(has_number, numbers[3:], numbers[3:12].mean())
+    mean, deviation = numbers[3:12].mean(), numbers[3:12].std()
+    expected = np.stack([own, answers.ravel()], axis=1)
+    expected = np.column_stack([(expected - mean) / deviation, has_number])
+    targets, _ = epoch_of(given)
+    order = [np.lexsort((t[:, 1], np.round(t[:, 0], 3), t[:, 2])) for t in (targets, expected)]
+    np.testing.assert_allclose(targets[order[0]], expected[order[1]], atol=1e-4)
+
+
+def chats_of(path, texts):
+    """A table of instructions and answers."""
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        rows = [(text, text[::-1]) for text in texts]
+        csv.writer(file).writerows([("instruction", "output"), *rows])
+
+
+def test_an_assistant_learns_answers_and_tokens(tables, encoder_texts, fitted, monkeypatch):
+    texts = list(dict.fromkeys(encoder_texts))
+    chats_of("my.csv", texts[:8])
+    tokenizer = tfx.Tokenizer.train(texts, 280, tfx.ROLE_TOKENS)
+    sizes = {"vocabulary_size": tokenizer.vocabulary_size, "max_sequence_length": 300}
+    tfx.save("large", tiny_causal(**sizes), tokenizer)
+    asked = []
+
+    class Loud:
+        def generate(self, prompts, truncate, beams):
+            assert truncate and beams == 1
+            asked.extend(prompts)
+            return [prompt[-1]["content"].upper() for prompt in prompts]
+
+    monkeypatch.setattr(Teacher, "open", lambda self, beams: Loud())
+    recipe = cli.recipe_main("instruction_finetuning")
+    settings = {"csv": "my.csv", "unlabelled": "more.txt", "teacher": "large", "size": "nano"}
+    settings |= {"max_length": 300, "turns": 1, "share": 0.3, "teacher_answers": "replace"}
+    settings |= {"temperature": 3.0, "pack": False, "batch_size": 99, "skip_bad_rows": True}
+    student, given = fitted(recipe, **settings)
+    assert isinstance(student.loss, TaughtTokens) and student.loss.temperature == 3.0
+    assert student.config.vocabulary_size == tokenizer.vocabulary_size
+    (inputs, targets, weights), *_ = given["x"].as_numpy_iterator()
+    teacher, _ = tfx.load("large")
+    logits = np.asarray(teacher({"token_ids": inputs["token_ids"]}, training=False), "float64")
+    logs = log_softmax(logits / 3.0, axis=-1)
+    ids = targets[..., 1:33].astype(int)
+    kept = np.take_along_axis(logs, ids, axis=-1)
+    np.testing.assert_allclose(targets[..., 33:][weights > 0], kept[weights > 0], atol=1e-4)
+    assert (np.sort(logs, axis=-1)[..., -32] <= kept.min(axis=-1) + 1e-4)[weights > 0].all()
+    # Each row is an instruction with the teacher's answer; those held out are not learned.
+    pairs_of_rows = zip(targets[..., 0].astype(int), weights > 0, strict=True)
+    learned = [tokenizer.decode(row[counted]) for row, counted in pairs_of_rows]
+    assert sorted(learned) == sorted(prompt[-1]["content"].upper() for prompt in asked)
+    data = json.loads(Path("runs/assistant/data.json").read_text("utf-8"))
+    assert len(learned) == len(texts) - data[1]["rows"]
+    again = fitted(recipe, **settings)[1]
+    assert len(asked) == len(learned), "a repeated run asks nobody"
+    (_, same, _), *_ = again["x"].as_numpy_iterator()
+    np.testing.assert_array_equal(same, targets)
+
+
+def test_an_assistant_and_its_teacher_have_one_tokenizer(tables, encoder_texts, command):
+    chats_of("my.csv", list(dict.fromkeys(encoder_texts))[:8])
+    for name, texts in (("large", encoder_texts), ("other", ["a b", "c d"] * 20)):
+        tokenizer = tfx.Tokenizer.train(texts, 280, tfx.ROLE_TOKENS)
+        sizes = {"vocabulary_size": tokenizer.vocabulary_size, "max_sequence_length": 50}
+        tfx.save(name, tiny_causal(**sizes), tokenizer)
+    run = ("run", "instruction_finetuning", "--csv", "my.csv", "--teacher", "large")
+    status, _, errors = command(*run, "--base", "other", "--max-length", "40")
+    assert status == 2 and "have different tokenizers" in errors
+    assert "--teacher-share 0 --teacher-answers replace" in errors
+    status, _, errors = command(*run)
+    assert status == 2 and "the teacher large reads 50 tokens, but --max-length is 128" in errors

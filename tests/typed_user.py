@@ -289,6 +289,32 @@ def learn_from_a_teacher(table: str) -> float:
     return len(tfx.data.taught_pairs(pairs, ["a"] * len(pairs))) / len(rows)
 
 
+def learn_other_answers(table: str, folder: str) -> None:
+    others = tfx.data.read_unlabelled_texts("mails.txt")
+    tokenizer = tfx.Tokenizer.load("tokenizer.json")
+    more: tfx.data.UnlabelledImages = tfx.data.read_unlabelled_images(folder)
+    images = tfx.data.read_labelled_images(folder)
+    answers = np.zeros((len(images) + len(more), 2), "float32")
+    print(tfx.data.taught_images(images, ["a", "b"], answers, more, image_size=32))
+    tags = tfx.data.read_tagged_texts(table)
+    tables = [np.zeros((3, 5), "float32")] * (len(tags) + len(others))
+    print(tfx.data.taught_tags(tags, tokenizer, ["P", "Q"], tables, others, new_names=0.5))
+    numbers = tfx.data.read_scored_texts(table)
+    print(tfx.data.taught_numbers(numbers, tokenizer, numbers.scale(), answers[:, 0], others))
+    teacher: tfx.training.TokenTeacher = tfx.training.TokenTeacher("saved_models/large")
+    teacher.check_tokens(128)
+    chats = tfx.data.read_instructions(table)
+    prompts = tfx.data.unanswered(others)
+    chats = tfx.data.taught_conversations(chats, ["a"] * len(prompts), others, prompts)
+    template = tfx.ChatTemplate.of(tokenizer)
+    batches = tfx.data.taught_instructions(chats, template, tables, max_length=128)
+    model, _ = tfx.load("bundle", task="causal")
+    loss = tfx.TaughtTokens(tfx.data.likeliest_of(300), temperature=2.0, share=0.5)
+    model.compile("adamw", loss, [tfx.TaughtTokenAccuracy(), tfx.TaughtPerplexity()])
+    model.fit(batches)
+    print(tfx.training.AssistantRun, tfx.TaughtError(0.5, absolute=True))
+
+
 def search(table: str) -> float:
     pairs = tfx.data.read_sentence_pairs(table)
     pairs = tfx.data.add_unlabelled_pairs(pairs, tfx.data.read_unlabelled_texts("mails.txt"))

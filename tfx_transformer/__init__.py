@@ -43,6 +43,10 @@ _MODULE_OF = {
     "TaughtCrossentropy": "models.distillation",
     "RehearsedLoss": "models.preference_losses",
     "TaughtCosines": "models.distillation",
+    "TaughtError": "models.distillation",
+    "TaughtTokens": "models.distillation",
+    "TaughtTokenAccuracy": "models.distillation",
+    "TaughtPerplexity": "models.distillation",
     "BitsPerByte": "models.losses",
     "InBatchContrast": "models.losses",
     "ScoredCorrelation": "models.losses",
@@ -113,6 +117,10 @@ if TYPE_CHECKING:
     from tfx_transformer.models.distillation import TaughtAccuracy as TaughtAccuracy
     from tfx_transformer.models.distillation import TaughtCosines as TaughtCosines
     from tfx_transformer.models.distillation import TaughtCrossentropy as TaughtCrossentropy
+    from tfx_transformer.models.distillation import TaughtError as TaughtError
+    from tfx_transformer.models.distillation import TaughtPerplexity as TaughtPerplexity
+    from tfx_transformer.models.distillation import TaughtTokenAccuracy as TaughtTokenAccuracy
+    from tfx_transformer.models.distillation import TaughtTokens as TaughtTokens
     from tfx_transformer.models.encoders import Classifier as Classifier
     from tfx_transformer.models.encoders import Embedder as Embedder
     from tfx_transformer.models.encoders import MaskedLM as MaskedLM

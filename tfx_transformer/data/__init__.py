@@ -75,12 +75,25 @@ from tfx_transformer.data.tables import read_table, stream_table, write_bad_rows
 from tfx_transformer.data.tagged_reader import read_tagged_texts
 from tfx_transformer.data.tagged_summary import describe_tagged_texts
 from tfx_transformer.data.tagged_text import TaggedTexts, split_tagged_texts, tagged_texts
+from tfx_transformer.data.taught_image import (
+    UnlabelledImages,
+    read_unlabelled_images,
+    taught_images,
+)
+from tfx_transformer.data.taught_number import taught_numbers
+from tfx_transformer.data.taught_tag import taught_tags
 from tfx_transformer.data.taught_text import (
     UnlabelledTexts,
     add_unlabelled_pairs,
     read_unlabelled_texts,
     taught_pairs,
     taught_texts,
+)
+from tfx_transformer.data.taught_token import (
+    likeliest_of,
+    taught_conversations,
+    taught_instructions,
+    unanswered,
 )
 from tfx_transformer.data.token_folder import check_token_folder, read_token_folder
 from tfx_transformer.data.tool_calls import (
@@ -114,6 +127,7 @@ __all__ = [
     "TokenFile",
     "ToolCalls",
     "Tools",
+    "UnlabelledImages",
     "UnlabelledTexts",
     "add_turns",
     "add_unlabelled_pairs",
@@ -141,6 +155,7 @@ __all__ = [
     "label_names",
     "labelled_images",
     "labelled_texts",
+    "likeliest_of",
     "mask_tokens",
     "pairs",
     "preferences",
@@ -160,6 +175,7 @@ __all__ = [
     "mark_copied",
     "read_tool_calls",
     "read_tools",
+    "read_unlabelled_images",
     "read_unlabelled_texts",
     "sample_texts",
     "scored_texts",
@@ -178,9 +194,15 @@ __all__ = [
     "table_files",
     "tag_names",
     "tagged_texts",
+    "taught_conversations",
+    "taught_images",
+    "taught_instructions",
+    "taught_numbers",
     "taught_pairs",
+    "taught_tags",
     "taught_texts",
     "texts_without_values",
+    "unanswered",
     "vary_tool_calls",
     "write_bad_rows",
     "write_tokens",

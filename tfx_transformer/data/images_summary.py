@@ -7,7 +7,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from tfx_transformer.data.labelled_image import LabelledImages, in_threads, size_of
+from tfx_transformer.data.image_files import in_threads
+from tfx_transformer.data.labelled_image import LabelledImages, size_of
 from tfx_transformer.data.summary import Line, Summary, label_figures, label_lines
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from tfx_transformer.data import packing
@@ -86,17 +88,50 @@ def instructions(
     Raises:
         InputError: no conversation fits, or the template fails on one.
     """
+    examples, kept = instruction_examples(conversations, template, max_length, loss_on)
+    options = {"batch_size": batch_size, "max_length": max_length, "pack": pack}
+    return example_batches(
+        examples, kept, template.tokenizer.padding_id, **options, shuffle=shuffle, seed=seed
+    )
+
+
+def instruction_examples(
+    conversations: Conversations, template: ChatTemplate, max_length: int, loss_on: str = "answers"
+) -> tuple[list[packing.Example], list[int]]:
+    """Return the examples that conversations make, and the index of the conversation of each;
+    arguments and errors as for `instructions`."""
     if loss_on not in ("answers", "all"):
         raise InputError(f"loss_on is {loss_on!r}.\n  Expected 'answers' or 'all'.")
     encoded = encode_conversations(conversations, template, max_length)
     usable = [(i, both) for i, several in enumerate(encoded) for both in several if both]
-    kept = [i for i, _ in usable]
     examples = [_example(*both, loss_on) for _, both in usable]
     if not examples:
         raise InputError(
             f"{conversations.path or 'conversations'}: no answer begins in {max_length} tokens.\n"
             "  Choose a larger max_length."
         )
+    return examples, [i for i, _ in usable]
+
+
+def example_batches(
+    examples: Sequence[packing.Example],
+    kept: Sequence[int],
+    padding_id: int,
+    *,
+    batch_size: int,
+    max_length: int,
+    pack: bool = True,
+    shuffle: bool = True,
+    seed: int = 0,
+) -> Batches:
+    """Return a `tf.data.Dataset` of batches of examples.
+
+    Args:
+        examples: the examples.
+        kept: index of the row that each is made of, for messages.
+        padding_id: id of padding.
+        batch_size, max_length, pack, shuffle, seed: as for `instructions`.
+    """
     lengths = np.array([len(example.token_ids) for example in examples])
     rows = packing.pack(lengths, max_length, seed) if pack else [[i] for i in range(len(examples))]
     row_lengths = [lengths[row].sum() for row in rows]
@@ -110,7 +145,7 @@ def instructions(
         else:
             longest = max(row_lengths[i] for i in indices)
             length = packing.padded_length(longest, max_length)
-        packed = packing.packed_rows(chosen, examples, template.tokenizer.padding_id, length)
+        packed = packing.packed_rows(chosen, examples, padding_id, length)
         inputs = {"token_ids": packed.token_ids}
         if pack:
             inputs |= {"positions": packed.positions, "segment_ids": packed.segment_ids}

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import functools
-import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from tfx_transformer import reprs
-from tfx_transformer.arguments import flag_for
 from tfx_transformer.data.batches import Batches, BatchPlan, tf_dataset
 from tfx_transformer.data.examples import Examples
 from tfx_transformer.data.formats import TableFiles, is_table_folder
+from tfx_transformer.data.image_files import (
+    SUFFIXES,
+    image_digests,
+    in_threads,
+    problems_of,
+    usable_images,
+)
 from tfx_transformer.data.joined import (
     join_examples,
     label_columns,
@@ -29,13 +31,7 @@ from tfx_transformer.data.labels import example_weights, label_ids, split_strati
 from tfx_transformer.data.sources import TableData, as_label, as_text, is_table
 from tfx_transformer.data.tables import BadRow, read_table
 from tfx_transformer.errors import InputError
-from tfx_transformer.images import check_image, image_size, pixels_of, read_image, resize
-
-# Endings of image names; the content of a file decides its format.
-_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp"})
-
-# A longer path is probably a text in the wrong column.
-_LONGEST_SHOWN = 300
+from tfx_transformer.images import image_size, pixels_of, read_image, resize
 
 # Resized images are kept in memory up to this many bytes.
 _MEMORY = 2 * 1024**3
@@ -81,8 +77,8 @@ class LabelledImages(Examples):
         return iter(self.digests())
 
     def digests(self) -> list[str]:
-        """A hash of each file's bytes: equal for copies, whatever their names."""
-        return in_threads(_digest, self.files)
+        """See `image_digests`."""
+        return image_digests(self.files)
 
 
 def read_labelled_images(
@@ -120,31 +116,11 @@ def read_labelled_images(
     is_folder = not is_table(path) and os.path.isdir(path) and not is_table_folder(path)
     found = _in_folder(Path(path)) if is_folder else _in_table(path, image, label, skip_bad_rows)
     base = "working folder" if is_table(path) else "folder of the table"
-    problems = in_threads(functools.partial(_problem, base=base), found.files)
-    bad = [i for i, problem in enumerate(problems) if problem]
-    if bad and not skip_bad_rows:
-        place = "" if is_folder else f"{found.path}, row {found.rows[bad[0]]}: "
-        flag = flag_for("skip_bad_rows")
-        skip = f"\n  Or pass {flag} (skip_bad_rows=True) to leave out such images\n"
-        skip += "  (they are then listed among the bad rows)."
-        raise InputError(f"{place}{problems[bad[0]]}{skip if flag else ''}")
-    if len(bad) == len(found):
-        raise InputError(
-            f"{found.path}: none of the {len(bad)} images can be used.\n  {problems[0]}"
-        )
-    bad_rows = found.bad_rows + [
-        BadRow(
-            found.rows[i],
-            None if is_folder else image,
-            problems[i].partition("\n")[0].removesuffix("."),
-            (str(found.files[i]), *found.labels[i]),
-        )
-        for i in bad
-    ]
-    kept = found.take([i for i, problem in enumerate(problems) if not problem])
+    column = None if is_folder else image
+    kept = usable_images(found, found.labels, column, base, skip_bad_rows)
     if not is_table(path):  # rows in memory may have any names
-        bad_rows.sort(key=lambda row: row.row)
-    return dataclasses.replace(kept, bad_rows=bad_rows)
+        kept.bad_rows.sort(key=lambda row: row.row)
+    return kept
 
 
 def read_image_files(path: str | os.PathLike[str], column: str = "path") -> list[Path]:
@@ -162,7 +138,7 @@ def read_image_files(path: str | os.PathLike[str], column: str = "path") -> list
         return read_labelled_images(path).files
     table = read_table(path, {"column": column})
     files = [Path(table.path).parent / cell.strip() for cell in table.columns["column"]]
-    problems = in_threads(functools.partial(_problem, base="folder of the table"), files)
+    problems = problems_of(files, "folder of the table")
     for row, problem in zip(table.rows, problems, strict=True):
         if problem:
             raise InputError(f"{table.path}, row {row}: {problem}")
@@ -213,25 +189,56 @@ def labelled_images(
     Raises:
         InputError: a label is not one of `names`, or a file has changed and cannot be decoded.
     """
+    ids = examples.targets(names)
+    return image_batches(
+        examples.files,
+        np.eye(len(names), dtype="float32")[ids],
+        example_weights(weights, ids, len(names)),
+        image_size=image_size,
+        image_resize=image_resize,
+        batch_size=batch_size,
+        shuffle=shuffle,
+        seed=seed,
+    )
+
+
+def image_batches(
+    files: Sequence[Any],
+    targets: np.ndarray,
+    weight: np.ndarray,
+    *,
+    image_size: int,
+    image_resize: Mapping[str, Any] | None = None,
+    batch_size: int,
+    shuffle: bool = True,
+    seed: int = 0,
+) -> Batches:
+    """Return a `tf.data.Dataset` of batches of images and their targets.
+
+    Args:
+        files: the images.
+        targets: (images, …), in the dtype of the batches.
+        weight: float32 (images,).
+        image_size, image_resize, batch_size, shuffle, seed: as for `labelled_images`.
+
+    Raises:
+        InputError: a file has changed and cannot be decoded, or `image_size` is below 1.
+    """
     if image_size < 1:
         raise InputError(
             f"image_size is {image_size}.\n  Expected 1 or more; a base that reads texts has 0."
         )
-    ids = examples.targets(names)
-    labels = np.eye(len(names), dtype="float32")[ids]
-    weight = example_weights(weights, ids, len(names))
     kept = None
-    if len(examples) * image_size * image_size * 3 < _MEMORY:
-        kept = decode_images(examples.files, image_size, image_resize)
-    plan = BatchPlan(np.zeros(len(examples)), batch_size, shuffle=shuffle, seed=seed)
+    if len(files) * image_size * image_size * 3 < _MEMORY:
+        kept = decode_images(files, image_size, image_resize)
+    plan = BatchPlan(np.zeros(len(files)), batch_size, shuffle=shuffle, seed=seed)
 
     def batch(indices):
         if kept is None:
-            files = [examples.files[i] for i in indices]
-            pixels = decode_images(files, image_size, image_resize)
+            pixels = decode_images([files[i] for i in indices], image_size, image_resize)
         else:
             pixels = kept[indices]
-        return {"images": pixels.astype("float32")}, labels[indices], weight[indices]
+        return {"images": pixels.astype("float32")}, targets[indices], weight[indices]
 
     return tf_dataset(plan, batch)
 
@@ -250,17 +257,11 @@ def decode_images(
     return pixels
 
 
-def in_threads(function: Callable, arguments: Iterable) -> list:
-    """Apply a function on all cores: files are read and decoded outside Python's lock."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(function, arguments))
-
-
 def _in_folder(folder: Path) -> LabelledImages:
     """All files of the label folders, usable or not, sorted by label and name."""
     inside = [entry for entry in sorted(folder.iterdir()) if not entry.name.startswith(".")]
     for entry in inside:
-        if entry.is_file() and entry.suffix.lower() in _SUFFIXES:
+        if entry.is_file() and entry.suffix.lower() in SUFFIXES:
             raise InputError(
                 f"{entry}: the image is not in the folder of a label.\n"
                 f"  Move it into one, such as {folder / 'dog' / entry.name}."
@@ -291,7 +292,7 @@ def _in_table(data: TableData, image: str, label: str, skip_bad_rows: bool) -> L
         {"image": image} | of_labels,
         skip_bad_rows=skip_bad_rows,
         allow_empty=of_labels if "predicted" in of_labels else (),
-        convert={"image": _as_image} | dict.fromkeys(of_labels, as_label),
+        convert={"image": as_image} | dict.fromkeys(of_labels, as_label),
     )
     folder = table.path.parent if isinstance(table.path, Path) else Path()
     labels, predicted = row_labels(table.columns)
@@ -309,8 +310,8 @@ def _in_table(data: TableData, image: str, label: str, skip_bad_rows: bool) -> L
     return found if predicted is None else without_open_rows(found)
 
 
-def _as_image(value: Any) -> str | np.ndarray:
-    """A path as a text, an image in memory as pixels; see `sources.as_text`."""
+def as_image(value: Any) -> str | np.ndarray:
+    """Return a path as a text, an image in memory as pixels; see `sources.as_text`."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if hasattr(value, "convert") or isinstance(value, np.ndarray):
@@ -322,43 +323,8 @@ def _pixels(file: Any) -> np.ndarray:
     return file if isinstance(file, np.ndarray) else read_image(file)
 
 
-def _digest(file: Any) -> str:
-    if isinstance(file, np.ndarray):
-        return hashlib.sha256(f"{file.shape}".encode() + file.tobytes()).hexdigest()
-    return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
 def size_of(file: Any) -> tuple[int, int]:
     """Return width and height of an image, by the header of its file."""
     if isinstance(file, np.ndarray):
         return file.shape[1], file.shape[0]
     return image_size(file)
-
-
-def _problem(file: Any, base: str) -> str | None:
-    """Return the text of an InputError if an image cannot be used, else None. `base`: name of the
-    folder where paths start."""
-    if isinstance(file, np.ndarray):
-        return None
-    # os.path returns False, without an error, for a text that cannot be a path.
-    if os.path.isdir(file):
-        return f"{file}: this is a folder.\n  Images stand directly in the folder of their label."
-    if not os.path.exists(file):
-        return _missing(file, base)
-    try:
-        check_image(file)
-    except InputError as error:
-        return str(error)
-    return None
-
-
-def _missing(file: Path, base: str) -> str:
-    name = str(file)
-    name = name if len(name) <= _LONGEST_SHOWN else f"{name[: _LONGEST_SHOWN - 1]}…"
-    if not os.path.isdir(file.parent):
-        folder = str(file.parent)[:_LONGEST_SHOWN]
-        return f"{name}: there is no folder {folder}.\n  Paths start at the {base}."
-    names = [entry.name for entry in file.parent.iterdir()]
-    nearest = difflib.get_close_matches(file.name[:_LONGEST_SHOWN], names, n=1, cutoff=0.0)
-    hint = f"The nearest name in that folder is {nearest[0]!r}. " if nearest else ""
-    return f"{name}: there is no such file.\n  {hint}Paths start at the {base}."

@@ -14,8 +14,8 @@ _LENGTH_STEP = 8
 
 
 class Example(NamedTuple):
-    """token_ids: int (length,), to read; labels: int (length,), the ids one step ahead; weights:
-    float (length,), of each label."""
+    """token_ids: int (length,), to read; labels: int (length,), the ids one step ahead, or float
+    (length, n), other targets of a loss; weights: float (length,), of each label."""
 
     token_ids: np.ndarray
     labels: np.ndarray
@@ -23,7 +23,8 @@ class Example(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Packed examples, all (rows, length); int32, weights float32.
+    """Packed examples, all (rows, length); int32, weights float32. Targets of several numbers are
+    float32 (rows, length, n).
 
     positions: from 0 in each example; segment_ids: numbers of the examples, from 1 in each row, 0
     for padding; weights: 0 for padding.
@@ -91,15 +92,15 @@ def packed_rows(
     Args:
         rows: indices of the examples of each row, as `pack` returns them.
         examples: all examples.
-        padding_id: of `token_ids` and `labels`.
+        padding_id: of `token_ids` and `labels`; other targets are padded with 0.
         length: of the arrays; no row has more tokens.
     """
-    shape = (len(rows), length)
+    shape, own = (len(rows), length), examples[0].labels.shape[1:]
     packed = Rows(
         token_ids=np.full(shape, padding_id, "int32"),
         positions=np.zeros(shape, "int32"),
         segment_ids=np.zeros(shape, "int32"),
-        labels=np.full(shape, padding_id, "int32"),
+        labels=np.zeros((*shape, *own), "float32") if own else np.full(shape, padding_id, "int32"),
         weights=np.zeros(shape, "float32"),
     )
     for place, row in enumerate(rows):

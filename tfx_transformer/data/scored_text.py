@@ -212,12 +212,7 @@ def scored_texts(
         InputError: `max_length` leaves no room for a text, `token_dropout` is out of range, or a
             number is too far from the others.
     """
-    targets = scale.standardize(examples.numbers)
-    if not math.isfinite(float(np.abs(targets).max())):
-        raise InputError(
-            f"{examples.path}: a number is too far from the training's.\n"
-            "  Remove the row, or correct the number."
-        )
+    targets = standardized(examples, scale)
     return text_batches(
         examples.texts,
         tokenizer,
@@ -229,3 +224,18 @@ def scored_texts(
         shuffle=shuffle,
         seed=seed,
     )
+
+
+def standardized(examples: ScoredTexts, scale: Scale) -> np.ndarray:
+    """Return the numbers of examples, standardized, float32 (examples,).
+
+    Raises:
+        InputError: a number is too far from the others.
+    """
+    targets = scale.standardize(examples.numbers)
+    if not math.isfinite(float(np.abs(targets).max())):
+        raise InputError(
+            f"{examples.path}: a number is too far from the training's.\n"
+            "  Remove the row, or correct the number."
+        )
+    return targets

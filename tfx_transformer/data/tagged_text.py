@@ -16,6 +16,7 @@ from tfx_transformer.data.tables import BadRow
 from tfx_transformer.errors import InputError
 from tfx_transformer.prediction.tagging import frame_window, room_for
 from tfx_transformer.reprs import short_repr
+from tfx_transformer.text.offsets import Offsets
 from tfx_transformer.text.spans import Span, span_text, tag_names, tags_of
 from tfx_transformer.text.tokenizer import Tokenizer
 from tfx_transformer.text.windows import Window, windows
@@ -107,10 +108,38 @@ def tagged_texts(
         InputError: a label is unknown, a rate is not from 0 to 1, or `max_length` leaves no room
             for a token.
     """
+    return tagged_batches(
+        TagEncoder(examples, tokenizer, labels, max_length),
+        batch_size=batch_size,
+        token_dropout=token_dropout,
+        new_names=new_names,
+        shuffle=shuffle,
+        seed=seed,
+    )
+
+
+def tagged_batches(
+    encoder: TagEncoder,
+    *,
+    batch_size: int = 32,
+    token_dropout: float = 0.0,
+    new_names: float = 0.0,
+    shuffle: bool = True,
+    seed: int = 0,
+) -> Batches:
+    """Return a `tf.data.Dataset` of batches of windows, with the targets and weights of an encoder.
+
+    Args:
+        encoder: encoder of the texts.
+        batch_size, token_dropout, new_names, shuffle, seed: as for `tagged_texts`.
+
+    Raises:
+        InputError: as for `tagged_texts`.
+    """
     for name, rate in (("token_dropout", token_dropout), ("new_names", new_names)):
         if not 0 <= rate < 1:
             raise InputError(f"{name} is {rate}.\n  Expected from 0 to below 1.")
-    encoder = _Encoder(examples, tokenizer, labels, room_for(tokenizer, max_length))
+    examples, padding_id = encoder.examples, encoder.tokenizer.padding_id
     made = [
         (index, several, window)
         for index in range(len(examples))
@@ -125,7 +154,7 @@ def tagged_texts(
         index, several, window = made[place]
         # The last number makes these draws independent of those of the plan.
         random = np.random.default_rng([seed, epoch, place, 2])
-        if letters is not None and len(several) == 1:
+        if letters is not None and len(several) == 1 and index < encoder.labelled:
             text = letters.replace(examples.texts[index], examples.spans[index], new_names, random)
             found = encoder.windows(index, text)
             window = found[0] if len(found) == 1 else window
@@ -137,65 +166,91 @@ def tagged_texts(
 
     def batch(numbers: np.ndarray) -> Any:
         rows = [row(int(number)) for number in numbers]
-        ids = pad([ids for ids, _, _ in rows], tokenizer.padding_id, max_length)
-        tags, weights = np.zeros(ids.shape, "int32"), np.zeros(ids.shape, "float32")
+        ids = pad([ids for ids, _, _ in rows], padding_id, encoder.max_length)
+        first = rows[0][1]
+        targets = np.zeros((*ids.shape, *first.shape[1:]), first.dtype)
+        weights = np.zeros(ids.shape, "float32")
         for place, (_, own, weight) in enumerate(rows):
-            tags[place, : len(own)], weights[place, : len(own)] = own, weight
-        return {"token_ids": ids}, tags, weights
+            targets[place, : len(own)], weights[place, : len(own)] = own, weight
+        return {"token_ids": ids}, targets, weights
 
     return tf_dataset(plan, batch, members=lambda place: [made[place][0]])
 
 
-# Ids, tags and weights of a window.
+# Ids, targets and weights of a window.
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-class _Encoder:
-    """The windows of texts.
+class TagEncoder:
+    """The windows of texts, with the tags of their tokens.
 
     Args:
         examples: the texts.
-        tokenizer, labels: of `tagged_texts`.
-        room: tokens of a text in a window.
+        tokenizer, labels, max_length: of `tagged_texts`.
+
+    Attributes:
+        examples, tokenizer, max_length: as given.
+        labelled: number of examples whose spans are known; the others follow them.
+        names: the tags.
+
+    Raises:
+        InputError: `max_length` leaves no room for a token.
     """
 
     def __init__(
-        self, examples: TaggedTexts, tokenizer: Tokenizer, labels: Sequence[str], room: int
+        self, examples: TaggedTexts, tokenizer: Tokenizer, labels: Sequence[str], max_length: int
     ) -> None:
-        self._examples, self._tokenizer, self._labels = examples, tokenizer, labels
-        self._numbers = {name: number for number, name in enumerate(tag_names(labels))}
-        self._room = room
+        self.examples, self.tokenizer, self.max_length = examples, tokenizer, max_length
+        self.labelled = len(examples)
+        self.names = tag_names(labels)
+        self._labels = labels
+        self._numbers = {name: number for number, name in enumerate(self.names)}
+        self._room = room_for(tokenizer, max_length)
 
     def windows(self, index: int, text: str | None = None) -> list[Arrays]:
-        """Return the ids, tags and weights of the windows of a text.
+        """Return the ids, targets and weights of the windows of a text.
 
         Args:
             index: of the example.
             text: read instead of its text, and of the same length.
         """
-        text = self._examples.texts[index] if text is None else text
-        ids, offsets = self._tokenizer.encode_with_offsets(text)
-        names = tags_of(self._examples.spans[index], offsets)
+        text = self.examples.texts[index] if text is None else text
+        ids, offsets = self.tokenizer.encode_with_offsets(text)
+        targets, counts = self.targets(index, offsets)
+        several = windows(len(ids), self._room)
+        return [self._arrays(ids, targets, counts, window) for window in several]
+
+    def targets(self, index: int, offsets: Offsets) -> tuple[np.ndarray, np.ndarray]:
+        """Return the target of each token of a text, int32 (tokens,), the number of its tag; and
+        its weight, float32 (tokens,).
+
+        Args:
+            index: of the example.
+            offsets: offsets of the tokens.
+
+        Raises:
+            InputError: a label is unknown.
+        """
+        names = tags_of(self.examples.spans[index], offsets)
         if unknown := sorted({name for name in names if name not in self._numbers}):
-            place = f"{self._examples.path or 'tagged texts'}, row {self._examples.rows[index]}"
+            place = f"{self.examples.path or 'tagged texts'}, row {self.examples.rows[index]}"
             raise InputError(
                 f"{place}: label {unknown[0][2:]!r} is not known.\n"
                 f"  Known labels: {', '.join(self._labels)}."
             )
         tags = np.array([self._numbers[name] for name in names], "int32")
-        counts = np.array([start < end for start, end in offsets], "float32")
-        several = windows(len(ids), self._room)
-        return [self._arrays(ids, tags, counts, window) for window in several]
+        return tags, np.array([start < end for start, end in offsets], "float32")
 
     def _arrays(
-        self, ids: list[int], tags: np.ndarray, counts: np.ndarray, window: Window
+        self, ids: list[int], targets: np.ndarray, counts: np.ndarray, window: Window
     ) -> Arrays:
-        framed = np.array(frame_window(self._tokenizer, ids, window), "int32")
-        before, inside = len(self._tokenizer.frame.before), slice(window.start, window.end)
+        framed = np.array(frame_window(self.tokenizer, ids, window), "int32")
+        before, inside = len(self.tokenizer.frame.before), slice(window.start, window.end)
         place = slice(before, before + window.end - window.start)
-        all_tags, weights = np.zeros(len(framed), "int32"), np.zeros(len(framed), "float32")
-        all_tags[place] = tags[inside]
+        framed_targets = np.zeros((len(framed), *targets.shape[1:]), targets.dtype)
+        weights = np.zeros(len(framed), "float32")
+        framed_targets[place] = targets[inside]
         kept = np.zeros(len(ids), "float32")
         kept[window.kept_start : window.kept_end] = 1
         weights[place] = (counts * kept)[inside]
-        return framed, all_tags, weights
+        return framed, framed_targets, weights

@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -39,8 +39,32 @@ from tfx_transformer.text.tokenizer import Tokenizer
 UNLABELLED = -1.0
 
 
+class Unlabelled(Examples):
+    """The base of examples without labels, which a teacher answers."""
+
+    @property
+    def inputs(self) -> Any:
+        """The texts or images, as the teacher reads them."""
+        raise NotImplementedError
+
+    def without(self, *known: Iterable[Hashable]) -> Self:
+        """Return the examples that are not known; of equal ones only the first.
+
+        Args:
+            known: keys of the known ones, see `Examples.keys`.
+        """
+        seen = {row_key(key) for keys in known for key in keys}
+        kept = []
+        for index, own in enumerate(self.keys()):
+            key = row_key(own)
+            if key not in seen:
+                seen.add(key)
+                kept.append(index)
+        return self.take(kept)
+
+
 @dataclasses.dataclass(frozen=True, repr=False)
-class UnlabelledTexts(Examples):
+class UnlabelledTexts(Unlabelled):
     """The texts of each row, one of each column, and the row in its file or table."""
 
     texts: list[tuple[str, ...]]
@@ -58,25 +82,15 @@ class UnlabelledTexts(Examples):
         """All texts that are not empty, to train a tokenizer on."""
         return [text for texts in self.texts for text in texts if text]
 
-    def without(self, *known: Iterable[Hashable]) -> UnlabelledTexts:
-        """Return the rows that are not known; of equal rows only the first.
-
-        Args:
-            known: keys of the known rows, see `Examples.keys`.
-        """
-        seen = {row_key(key) for keys in known for key in keys}
-        kept = []
-        for index, texts in enumerate(self.texts):
-            key = row_key(texts)
-            if key not in seen:
-                seen.add(key)
-                kept.append(index)
-        return self.take(kept)
+    @property
+    def inputs(self) -> list[tuple[str, ...]]:
+        """The texts of each row."""
+        return self.texts
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class UnlabelledSummary(Summary):
-    """Figures of the texts without labels that a teacher answers."""
+    """Figures of the texts or images without labels that a teacher answers."""
 
     rows: int
 
@@ -173,8 +187,7 @@ def taught_texts(
     """Return a `tf.data.Dataset` of batches for `Classifier.fit` with `TaughtCrossentropy`.
 
     Each batch is ({`token_ids`: int32 (batch, length)}, targets, sample weights float32 (batch,)).
-    Targets are float32 (batch, 2, names). First 1 for each label of the text and 0 for the others,
-    or -1 for all if it has no label; then the teacher's logits. All texts are held in memory.
+    Targets are float32 (batch, 2, names): see `taught_targets`. All texts are held in memory.
 
     Args:
         answers: float (labelled + unlabelled texts, names), the teacher's logits, those of the
@@ -189,20 +202,38 @@ def taught_texts(
     ids = examples.targets(names, multi_label)
     weight = example_weights(None if multi_label else weights, ids, len(names))
     labels = ids if multi_label else np.eye(len(names), dtype="float32")[ids]
-    others = [] if unlabelled is None else unlabelled.texts
-    none = np.full((len(others), len(names)), UNLABELLED, "float32")
-    targets = np.stack([np.concatenate([labels, none]), answers], axis=1).astype("float32")
+    targets, weight = taught_targets(labels, weight, answers)
     return text_batches(
-        [*examples.texts, *others],
+        [*examples.texts, *([] if unlabelled is None else unlabelled.texts)],
         tokenizer,
         targets,
-        np.concatenate([weight, np.ones(len(others), "float32")]),
+        weight,
         batch_size=batch_size,
         max_length=max_length,
         token_dropout=token_dropout,
         shuffle=shuffle,
         seed=seed,
     )
+
+
+def taught_targets(
+    labels: np.ndarray, weight: np.ndarray, answers: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the targets of `TaughtCrossentropy`, float32 (examples, 2, names), and the weights of
+    the examples, float32 (examples,): those with labels first.
+
+    A target has first 1 for each label of the example and 0 for the others, or -1 for all if it has
+    no label; then the teacher's logits.
+
+    Args:
+        labels: 1 for each label, else 0: float (labelled, names).
+        weight: of the labelled examples; the weight of the others is 1.
+        answers: the teacher's logits, float (examples, names).
+    """
+    others = len(answers) - len(labels)
+    none = np.full((others, labels.shape[1]), UNLABELLED, "float32")
+    targets = np.stack([np.concatenate([labels, none]), answers], axis=1).astype("float32")
+    return targets, np.concatenate([weight, np.ones(others, "float32")])
 
 
 def taught_pairs(

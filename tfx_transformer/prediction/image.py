@@ -55,14 +55,17 @@ class ImageClassifier(TablePredictor):
         engine = type(self.engine).__name__
         return f"ImageClassifier: {engine}, images of {size} × {size} pixels\n  {self.labels!r}"
 
-    def probabilities(self, images: Sequence[Image]) -> np.ndarray:
-        """Return the probabilities of images, float32 (images, classes)."""
+    def logits(self, images: Sequence[Image]) -> np.ndarray:
+        """Return the logits of images, float32 (images, classes)."""
         if not len(images):
             raise InputError("there are no images.\n  Give one or more.")
         starts = range(0, len(images), self.batch_size)
         batches = (images[start : start + self.batch_size] for start in starts)
-        logits = [self.run_rows(list(map(self.read, batch))) for batch in batches]
-        return self.labels.probabilities(np.concatenate(logits))
+        return np.concatenate([self.run_rows(list(map(self.read, batch))) for batch in batches])
+
+    def probabilities(self, images: Sequence[Image]) -> np.ndarray:
+        """Return the probabilities of images, float32 (images, classes)."""
+        return self.labels.probabilities(self.logits(images))
 
     def run_rows(self, rows: Sequence[np.ndarray]) -> np.ndarray:
         """Return the logits of images from `read`, float32 (rows, classes)."""

@@ -13,6 +13,7 @@ from tfx_transformer.flags import starting_keras
 from tfx_transformer.renamed import warn
 
 _MODULE_OF = {
+    "AssistantRun": "assistants",
     "ClassifierRun": "classification",
     "EmbedderRun": "embedding",
     "InverseSquareRoot": "optimizers",
@@ -25,6 +26,7 @@ _MODULE_OF = {
     "Run": "run",
     "TaggerRun": "tagging",
     "Teacher": "teachers",
+    "TokenTeacher": "token_teachers",
     "TimeLimit": "callbacks",
     "ToolRun": "calling",
     "adamw": "optimizers",
@@ -55,10 +57,11 @@ _MODULE_OF = {
 }
 _OLD_NAMES = {"augmented": "augment_images"}
 # The modules that do not import Keras.
-_LIGHT = ("defaults", "folder", "limits", "past", "preflight", "teachers")
+_LIGHT = ("defaults", "folder", "limits", "past", "preflight", "teachers", "token_teachers")
 
 if TYPE_CHECKING:
     from tfx_transformer.training.accumulation import accumulate as accumulate
+    from tfx_transformer.training.assistants import AssistantRun as AssistantRun
     from tfx_transformer.training.augmentation import augment_images as augment_images
     from tfx_transformer.training.bags import begin_bag as begin_bag
     from tfx_transformer.training.base import text_base as text_base
@@ -99,6 +102,7 @@ if TYPE_CHECKING:
     from tfx_transformer.training.seeds import set_random_seed as set_random_seed
     from tfx_transformer.training.tagging import TaggerRun as TaggerRun
     from tfx_transformer.training.teachers import Teacher as Teacher
+    from tfx_transformer.training.token_teachers import TokenTeacher as TokenTeacher
 
 __all__ = [*_MODULE_OF]
 

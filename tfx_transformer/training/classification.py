@@ -11,7 +11,7 @@ import numpy as np
 from tfx_transformer.console import doing
 from tfx_transformer.data.labelled_image import LabelledImages, decode_images
 from tfx_transformer.data.labelled_text import LabelledTexts, text_columns
-from tfx_transformer.data.taught_text import UnlabelledTexts
+from tfx_transformer.data.taught_text import Unlabelled
 from tfx_transformer.errors import InputError
 from tfx_transformer.evaluation.baselines import (
     edge_color_labels,
@@ -43,7 +43,6 @@ from tfx_transformer.models.predicting import predictor
 from tfx_transformer.prediction.classification import Labels
 from tfx_transformer.prediction.image import ImageClassifier
 from tfx_transformer.prediction.text import TextEmbedder
-from tfx_transformer.reprs import quantity
 from tfx_transformer.training.callbacks import HeldOutScore, Progress
 from tfx_transformer.training.folder import ANSWERS
 from tfx_transformer.training.heads import HeadOnVectors
@@ -70,7 +69,7 @@ class ClassifierRun(Run):
         calibration: the temperature, and the scores before and after it; None: not calibrated.
         bins: confidence, accuracy and count of each bin, "before" and "after".
         thresholds: see `evaluation.calibration.fit_thresholds`; None: too few examples for them.
-        taught: the teacher's probabilities of the held-out texts; None: no teacher.
+        taught: the teacher's probabilities of the held-out examples; None: no teacher.
         linear: the linear classifier inside the model, see `evaluation.conclusion.Linear`.
     """
 
@@ -84,12 +83,12 @@ class ClassifierRun(Run):
         self,
         teacher: Teacher,
         names: Sequence[str],
-        train: LabelledTexts,
-        held_out: LabelledTexts,
-        others: UnlabelledTexts | None = None,
+        train: LabelledTexts | LabelledImages,
+        held_out: LabelledTexts | LabelledImages,
+        others: Unlabelled | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return a teacher's logits of the training texts, those without labels last, and of the
-        held-out texts, float32 (texts, classes) each.
+        """Return a teacher's logits of the training examples, those without labels last, and of the
+        held-out examples, float32 (examples, classes) each.
 
         `teacher.bin` in the folder keeps them for a later run with the same teacher, such as an
         interrupted run that goes on.
@@ -97,25 +96,20 @@ class ClassifierRun(Run):
         Args:
             teacher: the teacher.
             names: names of the classes.
-            train: the training texts.
-            held_out: the held-out texts.
-            others: texts without labels to train on; None: none.
+            train: the training texts or images.
+            held_out: the held-out ones.
+            others: those without labels to train on; None: none.
         """
-        texts = [*train.texts, *(others.texts if others else [])]
+        inputs = [*train.inputs, *(others.inputs if others else [])]
         path, several = self._folder.file(ANSWERS), teacher.multi_label
-        found = teacher.logits([*texts, *held_out.texts], path, names)
-        answers, apart = found[: len(texts)], found[len(texts) :]
+        found = teacher.logits([*inputs, *held_out.inputs], path, names)
+        answers, apart = found[: len(inputs)], found[len(inputs) :]
         self.taught = Labels(names, several).probabilities(apart)
-        right = labelled_right(self.taught, held_out.targets(names, several), several)
-        count = f", {quantity(len(others), 'text')} without a label" if others else ""
-        print(
-            f"teacher     {teacher.source}: {100 * right.mean():.1f} % of the held-out rows right"
-            f"{count}"
-        )
-        self._record_teacher(teacher, others)
-        if others:
-            self.rows = [*train.rows, *(f"{row} of {others.path}" for row in others.rows)]
-            self.tokens_per_epoch = round(self.tokens_per_epoch * len(texts) / len(train))
+        targets: Any = held_out.targets
+        truth = targets(names, True) if several else targets(names)
+        right = labelled_right(self.taught, truth, several)
+        what = f"{100 * right.mean():.1f} % of the held-out {held_out.noun}s right"
+        self._show_teacher(teacher, what, train, others)
         return answers, apart
 
     def watch(

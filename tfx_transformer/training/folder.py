@@ -24,7 +24,8 @@ _SETTINGS = "settings.json"
 # `AnswerFile`.
 REFERENCE = "reference.npz"
 ANSWERS = "teacher.bin"
-_KEPT = (ANSWERS, REFERENCE)
+TOKEN_ANSWERS = "teacher_tokens.bin"
+_KEPT = (ANSWERS, REFERENCE, TOKEN_ANSWERS)
 
 # Files that runs of the first version wrote, without a manifest.
 _FIRST = frozenset(

@@ -210,9 +210,10 @@ def _check_teacher(settings: Mapping[str, Any]) -> None:
                 "  Drop one of them."
             )
     elif settings.get("unlabelled"):
+        noun = "images" if "image_size" in settings else "texts"
         raise InputError(
             f"--unlabelled is {settings['unlabelled']}, but there is no --teacher to answer its "
-            "texts.\n  Add --teacher, such as a bundle that was made with --base, or leave out "
+            f"{noun}.\n  Add --teacher, such as a bundle that was made with --base, or leave out "
             "--unlabelled."
         )
 
@@ -236,6 +237,12 @@ def _unused(settings: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
         if "teacher_share" in names:  # elsewhere it is the temperature of another loss
             names.add("temperature")
         found |= dict.fromkeys(names, ("there is no --teacher", "Add --teacher"))
+    elif "teacher_share" in settings:
+        reason = "labels are not smoothed with --teacher"
+        found["label_smoothing"] = (reason, "Train without --teacher")
+        if "teacher_answers" in settings and settings["teacher_share"] and not settings.get("base"):
+            reason = "the model gets the tokenizer of --teacher"
+            found["vocabulary_size"] = (reason, "Add --teacher-share 0")
     if not settings.get("quantization_aware"):
         reason = "there is no --quantization-aware"
         found["quantization_epochs"] = (reason, "Add --quantization-aware")

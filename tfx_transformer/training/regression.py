@@ -10,6 +10,7 @@ import numpy as np
 from tfx_transformer.console import doing
 from tfx_transformer.data.labelled_text import text_columns
 from tfx_transformer.data.scored_text import Scale, ScoredTexts
+from tfx_transformer.data.taught_text import UnlabelledTexts
 from tfx_transformer.errors import InputError
 from tfx_transformer.evaluation.baselines import tfidf_numbers
 from tfx_transformer.evaluation.comparison import Comparison, compare_means
@@ -19,7 +20,9 @@ from tfx_transformer.evaluation.numbers import finite_scores, score_numbers, wor
 from tfx_transformer.models.predicting import predictor
 from tfx_transformer.models.regressor import Regressor, in_units
 from tfx_transformer.training.callbacks import HeldOutScore, Progress
+from tfx_transformer.training.folder import ANSWERS
 from tfx_transformer.training.run import Run
+from tfx_transformer.training.teachers import TEACHER, Teacher
 from tfx_transformer.training.terminal import baseline_line, number_scores_line, result_lines
 
 # Names of the simpler methods in records and in the terminal.
@@ -30,7 +33,40 @@ _BASELINES = {
 
 
 class RegressorRun(Run):
-    """One training run of a regressor; the arguments are those of `Run`."""
+    """One training run of a regressor; the arguments are those of `Run`.
+
+    Attributes:
+        taught: the teacher's numbers for the held-out texts; None: no teacher.
+    """
+
+    taught: np.ndarray | None = None
+
+    def ask(
+        self,
+        teacher: Teacher,
+        train: ScoredTexts,
+        held_out: ScoredTexts,
+        others: UnlabelledTexts | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return a teacher's numbers for the training texts, those without numbers last, and for
+        the held-out texts, float32 (texts,) each.
+
+        `teacher.bin` in the folder keeps them for a later run with the same teacher, such as an
+        interrupted run that goes on.
+
+        Args:
+            teacher: the teacher.
+            train: the training texts.
+            held_out: the held-out texts.
+            others: texts without numbers to train on; None: none.
+        """
+        texts = [*train.texts, *(others.texts if others else [])]
+        found = teacher.numbers([*texts, *held_out.texts], self._folder.file(ANSWERS))
+        answers, apart = found[: len(texts)], found[len(texts) :]
+        self.taught = apart.astype("float64")
+        r2 = score_numbers(self.taught, np.asarray(held_out.numbers, "float64"))["r2"]
+        self._show_teacher(teacher, f"R² {r2:.3f} on the held-out rows", train, others)
+        return answers, apart
 
     def watch(
         self,
@@ -122,6 +158,8 @@ class RegressorRun(Run):
         self._record.predictions(self.truth, predicted, mistakes)
         doing("comparing with simpler methods")
         others = self._conclude(predicted, texts, train)
+        if self.taught is not None:
+            others[TEACHER] = finite_scores(score_numbers(self.taught, self.truth))
         print("\n".join(result_lines(training, number_scores_line(scores), self.folder)))
         for name, reached in others.items():
             print(baseline_line(name, number_scores_line(reached)))

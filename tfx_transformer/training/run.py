@@ -16,8 +16,14 @@ from tfx_transformer import devices
 from tfx_transformer.console import COLUMNS, doing, wrapped
 from tfx_transformer.data.batches import Batches, own_errors
 from tfx_transformer.data.contents import content_of
+from tfx_transformer.data.examples import Examples
 from tfx_transformer.data.splits import Split
-from tfx_transformer.data.taught_text import UnlabelledSummary, UnlabelledTexts, taught_pairs
+from tfx_transformer.data.taught_text import (
+    Unlabelled,
+    UnlabelledSummary,
+    UnlabelledTexts,
+    taught_pairs,
+)
 from tfx_transformer.data.translation_pair import Pairs
 from tfx_transformer.errors import InputError
 from tfx_transformer.evaluation.comparison import Comparison, compare_texts
@@ -271,14 +277,35 @@ class Run:
         self.tokens_per_epoch = round(self.tokens_per_epoch * len(taught) / len(train))
         return taught
 
-    def _record_teacher(self, teacher: Teacher, others: UnlabelledTexts | None) -> None:
-        """Add a teacher and its texts without labels to the record and the card, and list the rows
-        that were skipped."""
+    def _show_teacher(
+        self, teacher: Teacher, answers: str, train: Examples, others: Unlabelled | None
+    ) -> None:
+        """Print and record a teacher that answers training examples, and add the rows of its
+        examples without labels to those of the training data.
+
+        Args:
+            teacher: the teacher.
+            answers: how good its answers to the held-out examples are.
+            train: the training examples.
+            others: those without labels; None: none.
+        """
+        noun = "image" if teacher.images else "text"
+        more = f", {quantity(len(others), noun)} without a label" if others else ""
+        print(f"teacher     {teacher.source}: {answers}{more}")
+        self._record_teacher(teacher, others)
+        if others:
+            self.rows = [*train.rows, *(f"{row} of {others.path}" for row in others.rows)]
+            count = len(train) + len(others)
+            self.tokens_per_epoch = round(self.tokens_per_epoch * count / len(train))
+
+    def _record_teacher(self, teacher: Teacher, others: Unlabelled | None) -> None:
+        """Add a teacher and its examples without labels to the record and the card, and list the
+        rows that were skipped."""
         self._card_data["teacher"] = name_of_source(teacher.source)
         if others is None:
             return
         file = Path(others.path).name
-        self._card_data["unlabelled"] = f"{file}, {quantity(len(others), 'row')}"
+        self._card_data["unlabelled"] = f"{file}, {quantity(len(others), others.noun)}"
         summary = UnlabelledSummary("unlabelled", others.path, len(others.bad_rows), len(others))
         self.add_data(summary)
         if others.bad_rows:

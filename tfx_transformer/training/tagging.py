@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from tfx_transformer.console import doing
 from tfx_transformer.data.tagged_text import TaggedTexts
+from tfx_transformer.data.taught_text import UnlabelledTexts
 from tfx_transformer.evaluation.comparison import Comparison, compare_scores
 from tfx_transformer.evaluation.conclusion import base_for, conclude_spans
 from tfx_transformer.evaluation.span_baselines import Spans, dictionary_spans, linear_spans
 from tfx_transformer.evaluation.spans import Counts, count_spans, score_spans, span_mistakes
 from tfx_transformer.prediction.tagging import TextTagger
+from tfx_transformer.prediction.tags import Entity, Tags
+from tfx_transformer.text.spans import tag_names
+from tfx_transformer.text.words import words
 from tfx_transformer.training.callbacks import HeldOutScore, Progress
+from tfx_transformer.training.folder import ANSWERS
 from tfx_transformer.training.run import Run
+from tfx_transformer.training.teachers import TEACHER, Teacher
 from tfx_transformer.training.terminal import baseline_line, label_scores_line, result_lines
 
 # Names of the simpler methods in records and in the terminal.
@@ -28,7 +35,49 @@ _SHOWN = ("entity_f1", "precision", "recall")
 
 
 class TaggerRun(Run):
-    """One training run of a tagger; the arguments are those of `Run`."""
+    """One training run of a tagger; the arguments are those of `Run`.
+
+    Attributes:
+        taught: the spans that the teacher marks in the held-out texts; None: no teacher.
+    """
+
+    taught: list[list[Entity]] | None = None
+
+    def ask(
+        self,
+        teacher: Teacher,
+        labels: Sequence[str],
+        train: TaggedTexts,
+        held_out: TaggedTexts,
+        others: UnlabelledTexts | None = None,
+    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Return a teacher's logits of the words of the training texts, those without spans last,
+        and of the held-out texts: see `data.taught_tags`.
+
+        `teacher.bin` in the folder keeps them for a later run with the same teacher, such as an
+        interrupted run that goes on.
+
+        Args:
+            teacher: the teacher.
+            labels: labels of the spans.
+            train: the training texts.
+            held_out: the held-out texts.
+            others: texts without spans to train on; None: none.
+        """
+        texts = [*train.texts, *(others.flat_texts() if others else [])]
+        names = tag_names(labels)
+        every = [*texts, *held_out.texts]
+        found = teacher.words(every, self._folder.file(ANSWERS), names)
+        answers, apart = found[: len(texts)], found[len(texts) :]
+        tags = Tags(names)
+        self.taught = [
+            tags.entities(text, words(text), np.nan_to_num(logits))
+            for text, logits in zip(held_out.texts, apart, strict=True)
+        ]
+        f1 = count_spans(self.taught, held_out.spans).f1()
+        what = f"entity F1 {100 * f1:.1f} % on the held-out rows"
+        self._show_teacher(teacher, what, train, others)
+        return answers, apart
 
     def watch(
         self,
@@ -95,6 +144,8 @@ class TaggerRun(Run):
         self.conclusion = conclude_spans(count_spans(marked, truth), counts, base)
         others = {_BASELINES[name]: _shown(score_spans(s, truth)) for name, s in found.items()}
         line = label_scores_line(_shown(scores))
+        if self.taught is not None:
+            others[TEACHER] = _shown(score_spans(self.taught, truth))
         print("\n".join(result_lines(training, line, self.folder)))
         for name, reached in others.items():
             print(baseline_line(name, label_scores_line(reached)))
