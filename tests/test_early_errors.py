@@ -122,6 +122,7 @@ MORE = {
     "instruction_finetuning": [
         (["--base=labeller"], "task is 'classification'.\n  Expected a"),
         (["--teacher=labeller"], "Expected a model of task 'causal'"),
+        (["--teacher=plain"], "the teacher plain has no chat template"),
     ],
     "tagging": [
         (["--teacher=labeller"], "Expected a model of task 'tagging'"),
@@ -146,6 +147,7 @@ BUNDLES = {
     "writer": {"task": "causal", "architecture": {}},
     "labeller": {"task": "classification", "architecture": {}},
     "pictures": {"task": "classification", "architecture": {"image_size": 32}},
+    "plain": {"task": "causal", "architecture": {}, "chat": False},
     "marker": {"task": "tagging", "architecture": {}, "labels": ["O", "B-P"]},
 }
 # Verbs: arguments, and what they say. Few have all flags of reading that a recipe has.

@@ -734,6 +734,7 @@ def test_an_assistant_learns_answers_and_tokens(tables, encoder_texts, fitted, m
     texts = list(dict.fromkeys(encoder_texts))
     chats_of("my.csv", texts[:8])
     tokenizer = tfx.Tokenizer.train(texts, 280, tfx.ROLE_TOKENS)
+    tfx.ChatTemplate.of(tokenizer)  # gives it one
     sizes = {"vocabulary_size": tokenizer.vocabulary_size, "max_sequence_length": 300}
     tfx.save("large", tiny_causal(**sizes), tokenizer)
     asked = []
@@ -776,6 +777,7 @@ def test_an_assistant_and_its_teacher_have_one_tokenizer(tables, encoder_texts, 
     chats_of("my.csv", list(dict.fromkeys(encoder_texts))[:8])
     for name, texts in (("large", encoder_texts), ("other", ["a b", "c d"] * 20)):
         tokenizer = tfx.Tokenizer.train(texts, 280, tfx.ROLE_TOKENS)
+        tfx.ChatTemplate.of(tokenizer)  # gives it one
         sizes = {"vocabulary_size": tokenizer.vocabulary_size, "max_sequence_length": 50}
         tfx.save(name, tiny_causal(**sizes), tokenizer)
     run = ("run", "instruction_finetuning", "--csv", "my.csv", "--teacher", "large")
@@ -784,3 +786,52 @@ def test_an_assistant_and_its_teacher_have_one_tokenizer(tables, encoder_texts, 
     assert "--teacher-share 0 --teacher-answers replace" in errors
     status, _, errors = command(*run)
     assert status == 2 and "the teacher large reads 50 tokens, but --max-length is 128" in errors
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["images", "tags", "numbers", "assistant"])
+def test_whole_runs_of_other_students(
+    kind, tables, encoder_words, encoder_texts, image_classifier, bare, capsys
+):
+    texts = list(dict.fromkeys(encoder_texts))
+    settings = {"teacher": "large", "unlabelled": "more.txt", "size": "nano", "epochs": 1}
+    settings |= {"vocabulary_size": 270, "max_length": 60, "share": 0.3, "name": "small"}
+    if kind == "images":
+        recipe = "image_classification"
+        settings = {"images": str(image_classifier.inputs[0].parent.parent), "share": 0.5}
+        settings |= {"teacher": str(image_classifier.path), "size": "nano", "image_size": 16}
+        settings |= {"epochs": 1, "mix": 1.0, "name": "small"}
+    elif kind == "tags":
+        recipe = "tagging"
+        tags = tfx.data.tag_names(["A"])
+        saved("large", tfx.Tagger, encoder_words, labels=tags)
+        rows = [(t, [[t.index("cat"), t.index("cat") + 3, "A"]]) for t in texts if "cat" in t]
+        lines = [json.dumps({"text": text, "spans": spans}) for text, spans in rows]
+        Path("my.jsonl").write_text("\n".join(lines), "utf-8")
+        settings |= {"data": "my.jsonl"}
+    elif kind == "numbers":
+        recipe = "text_regression"
+        saved("large", tfx.Regressor, encoder_words, text_columns=1)
+        with open("my.csv", "w", encoding="utf-8", newline="") as file:
+            rows = [(text, n**2) for n, text in enumerate(texts[:12])]
+            csv.writer(file).writerows([("text", "target"), *rows])
+        settings |= {"csv": "my.csv"}
+    else:
+        recipe = "instruction_finetuning"
+        tokenizer = tfx.Tokenizer.train(texts, 280, tfx.ROLE_TOKENS)
+        tfx.ChatTemplate.of(tokenizer)  # gives it one
+        sizes = {"vocabulary_size": tokenizer.vocabulary_size, "max_sequence_length": 128}
+        tfx.save("large", tiny_causal(**sizes), tokenizer)
+        chats_of("my.csv", texts[:8])
+        settings |= {"csv": "my.csv", "max_length": 128, "teacher_answers": "join"}
+        del settings["vocabulary_size"]
+    cli.recipe_main(recipe)(**settings)
+    assert "teacher     " in capsys.readouterr().out
+    result = json_files.read_object(Path("runs/small/result.json"))
+    config = tfx.bundle.read_config("saved_models/small")
+    assert config["data"]["teacher"] == Path(str(settings["teacher"])).name
+    if kind != "assistant":
+        assert result["baselines"]["the teacher"]
+    else:
+        assert result["perplexity"] > 1
+        assert Path("runs/small/teacher_tokens.bin").stat().st_size > 256

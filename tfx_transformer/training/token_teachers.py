@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tfx_transformer import bundle
 from tfx_transformer.data.packing import Example
 from tfx_transformer.data.taught_token import likeliest_of
 from tfx_transformer.errors import InputError
@@ -24,10 +25,22 @@ class TokenTeacher(Teacher):
 
     Args:
         source: a bundle, or a folder, name or address of a checkpoint; see `Teacher`.
+
+    Raises:
+        InputError: as for `Teacher`; or it has no chat template.
     """
 
     def __init__(self, source: str | os.PathLike[str]) -> None:
         super().__init__(source, "causal")
+        if self._is_checkpoint:
+            is_chat = Tokenizer.from_pretrained(self.folder).chat_template is not None
+        else:
+            is_chat = bundle.read_config(self.folder).get("chat", True)
+        if not is_chat:
+            raise InputError(
+                f"the teacher {source} has no chat template: it continues texts and answers none.\n"
+                "  Expected an assistant: tfx-transformer run instruction_finetuning makes one."
+            )
 
     @functools.cached_property
     def writer(self) -> tuple[Any, Tokenizer]:
