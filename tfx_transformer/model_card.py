@@ -219,7 +219,8 @@ def _usage(config: Config, name: str, folder: Path | None) -> str:
             f"    print(model.{row.call}([{given}]))",
             "",
         ]
-    lines.append(say("card phone"))
+    size = config["architecture"].get("image_size")
+    lines.append(say("card phone images", size=size) if size else say("card phone"))
     if folder is not None and (folder / bundle.LITERTLM).exists():
         lines[-1] += " " + say("card litertlm")
     return "\n".join(lines)
@@ -300,10 +301,12 @@ def _scores(config: Config) -> str:
 
 def _limits(config: Config) -> str:
     """Return the section on intended use and limits."""
-    lines = [say(f"card use {_row(config).name}"), say("card limits data")]
-    if not config["architecture"].get("image_size"):
+    lines = [say(f"card use {_row(config).name}")]
+    if config["architecture"].get("image_size"):
+        lines.append(say("card limits images"))
+    else:
         limit = config["architecture"]["max_sequence_length"]
-        lines.append(say(_row(config).length, limit=limit))
+        lines += [say("card limits data"), say(_row(config).length, limit=limit)]
     lines += map(say, _row(config).limits)
     lines.append(say("card limits people"))
     return f"## {say('card limits')}\n\n" + "\n".join(f"- {line}" for line in lines)

@@ -238,6 +238,12 @@ TEXTS: dict[str, tuple[str, str]] = {
         "スマートフォン、ブラウザ、マイコンでは、拡張子が`.tflite`のファイルをLiteRTで"
         "実行します。トークナイザは`tokenizer.json`です。",
     ),
+    "card phone images": (
+        "On a phone, in a browser or on a microcontroller: the `.tflite` files run in LiteRT. They "
+        "read images of {size} x {size} pixels, with colours from 0 to 255.",
+        "スマートフォン、ブラウザ、マイコンでは、拡張子が`.tflite`のファイルをLiteRTで"
+        "実行します。入力は{size} x {size}画素の画像で、色の値は0から255です。",
+    ),
     "card litertlm": (
         "`model.litertlm` has the model and its tokenizer for LiteRT-LM.",
         "`model.litertlm`はモデルとトークナイザをまとめたLiteRT-LM用のファイルです。",
@@ -309,6 +315,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "On inputs unlike the training data in language, topic or style, it makes more errors than "
         "the scores say.",
         "言語・話題・文体が学習データと異なる場合、誤りは上の評価より多くなります。",
+    ),
+    "card limits images": (
+        "On images unlike those of its training, it makes more errors than the scores say.",
+        "学習データの画像と大きく異なる画像では、誤りは上の評価より多くなります。",
     ),
     "card limits length": (
         "It reads at most {limit:,} tokens; the rest is cut.",
