@@ -37,6 +37,7 @@ def main(
     conv_layers: int = 2,
     patch_size: int = 4,
     linear_cells: int = 4,
+    linear_patches: int = 128,
     pooling: Literal["mean", "first", "last", "attention", "class_tokens"] = "attention",
     dropout: float = 0.0,
     stochastic_depth: float = 0.1,
@@ -102,6 +103,8 @@ def main(
         patch_size: Height and width of a patch in pixels.
         linear_cells: Parts along a side of an image whose edges are counted for the linear
             classifier that answers together with a new Transformer; 0: no linear classifier.
+        linear_patches: Filters, made of parts of the images, whose answers this linear classifier
+            sees too; 0: none.
         pooling: How the vectors of an image become one.
         dropout: Share of activations that training drops, from 0 to 1.
         stochastic_depth: Share of examples for which training skips the last layer, from 0 to 1.
@@ -233,7 +236,7 @@ def main(
     run.fit(model, batches, checks, epochs, callbacks)
     classifier = model
     if base_model is None or base_model.config.linear_cells:
-        classifier = run.join_linear(model, train, linear_cells)
+        classifier = run.join_linear(model, train, linear_cells, linear_patches)
     run.calibrate(classifier)
     bundle = run.compare(bundle)
 

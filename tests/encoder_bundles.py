@@ -130,7 +130,9 @@ def image_classifier(tmp_path_factory) -> Exported:
             pixels = light * random.uniform(0, 256, (*random.integers(7, 30, 2), 3))
             files.append(folder / "images" / label / f"{number}.png")
             Image.fromarray(pixels.astype("uint8")).save(files[-1])
-    model = tiny_encoder(tfx.Classifier, num_classes=3, **WIDTHS, **CONVOLUTIONS, linear_cells=3)
+    model = tiny_encoder(
+        tfx.Classifier, num_classes=3, **WIDTHS, **CONVOLUTIONS, linear_cells=3, linear_patches=2
+    )
     path = folder / "pictures"
     tfx.save(path, model, labels=NAMES, example="bird.png")
     shown = np.stack([resized(file, CONVOLUTIONS["image_size"]) for file in files])

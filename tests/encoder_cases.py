@@ -35,7 +35,7 @@ CASES = {
     ),
     "convolutions": (
         Classifier,
-        {"num_classes": 5, **CONVOLUTIONS, "linear_cells": 3},
+        {"num_classes": 5, **CONVOLUTIONS, "linear_cells": 3, "linear_patches": 2},
         {"images": COLOURS[:, :11, :11]},
         np.eye(5)[[4, 0, 2]],
     ),

@@ -60,6 +60,6 @@ ENCODERS = {
     "tagger": lambda: tiny_encoder(Tagger, num_classes=5, **SIZE, position="rotary"),
     "patches": lambda: tiny_encoder(Classifier, num_classes=5, **SIZE | PATCHES),
     "convolutions": lambda: tiny_encoder(
-        Classifier, num_classes=5, **SIZE | CONVOLUTIONS, linear_cells=3
+        Classifier, num_classes=5, **SIZE | CONVOLUTIONS, linear_cells=3, linear_patches=2
     ),
 }

@@ -191,8 +191,11 @@ def test_the_bundle_knows_labels_and_size(path):
         2,
     )
     card = (path / "README.md").read_text("utf-8")
+    assert config["architecture"]["linear_patches"] == 128 and np.any(weights["linear/filters"])
     assert "example" not in config and "numpy tiktoken" not in card
     assert "python run.pyz photo.jpg\n" in card
+    assert f"images of {SIZE} x {SIZE} pixels" in card and "tokenizer" not in card
+    assert "language" not in card
 
 
 def test_the_scores_are_those_of_the_bundle(finished, path, held_out, probabilities):

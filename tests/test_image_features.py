@@ -1,16 +1,19 @@
 """Edges and colours of images, and the linear classifier that sees them."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy.linalg import eigh, sqrtm
 
 from tfx_transformer.evaluation.baselines import edge_color_labels, pixel_labels
 from tfx_transformer.evaluation.image_features import edge_color_features
 from tfx_transformer.images import resize
 from tfx_transformer.layers import EdgeColorLogits
-from tfx_transformer.layers.edges import edge_color_count
+from tfx_transformer.layers.edges import count_weights, edge_color_count
+from tfx_transformer.training.patches import patch_filters
 
 COLORS = 64
 
@@ -68,6 +71,67 @@ def test_the_layer_pixel_by_pixel(size, cells, side):
     layer.kernel.assign(kernel)
     np.testing.assert_allclose(layer(images.astype("float32")), wanted @ kernel, atol=2e-3)
     assert EdgeColorLogits.from_config(layer.get_config()).get_config() == layer.get_config()
+
+
+def patches_one_by_one(image, filters, shrink, stride):
+    """The features of patches of an image, patch by patch; `shrink`: pixels along the side of the
+    squares whose means count."""
+    small = len(image) // shrink
+    squares = image[: small * shrink, : small * shrink] / 255 - 0.5
+    x = squares.reshape(small, shrink, small, shrink, 3).mean(axis=(1, 3))
+    side, count = len(filters), filters.shape[-1]
+    starts = range(0, small - side + 1, stride)
+    half = math.ceil(len(starts) / 2)
+    sums = np.zeros((2, 2, 2 * count))
+    for i, down in enumerate(starts):
+        for j, right in enumerate(starts):
+            patch = x[down : down + side, right : right + side]
+            products = np.einsum("ijc,ijck->k", patch, filters)
+            products /= math.sqrt(patch.var() + 10 / 255**2)
+            both = np.concatenate([products, -products])
+            sums[i // half, j // half] += np.maximum(both - 0.25, 0)
+    return 3 * np.sqrt(sums / half**2 / count).ravel()
+
+
+@pytest.mark.parametrize(
+    ("size", "shrink", "side", "stride"), [(11, 1, 3, 1), (48, 1, 9, 2), (97, 3, 6, 1)]
+)
+def test_patches_one_by_one(size, shrink, side, stride):
+    random = np.random.default_rng(size)
+    images = random.integers(0, 256, (2, size, size, 3))
+    images[1] = 90
+    layer = EdgeColorLogits(size, 3, 2, 5)
+    layer.build()
+    filters = random.normal(size=(side, side, 3, 5)) / side
+    layer.filters.assign(filters)
+    wanted = np.array([patches_one_by_one(image, filters, shrink, stride) for image in images])
+    found = np.asarray(layer.features(images))
+    assert found.shape[1] == edge_color_count(3, 5) == layer.kernel.shape[0]
+    np.testing.assert_allclose(found[:, -40:], wanted, atol=1e-3)
+    assert layer.count_params() == count_weights(size, 3, 2, 5)
+    assert EdgeColorLogits.from_config(layer.get_config()).get_config() == layer.get_config()
+
+
+def test_a_filter_is_the_main_direction_of_whitened_patches():
+    """In images of one patch each, nearly all of a pattern or its opposite. One filter is then the
+    first principal component, which SciPy computes."""
+    random = np.random.default_rng(4)
+    pattern = random.normal(size=(3, 3, 3)) * random.choice([-40, 40], (50, 1, 1, 1))
+    images = (128 + pattern + random.normal(0, 9, (50, 3, 3, 3))).clip(0, 255)
+    filters = patch_filters(images, 1)
+    assert filters.shape == (3, 3, 3, 1) and filters.dtype == np.float32
+    flat = images.reshape(50, 27) / 255
+    patches = flat - flat.mean(axis=1, keepdims=True)
+    patches /= np.sqrt(flat.var(axis=1, keepdims=True) + 10 / 255**2)
+    # The 20,000 drawn patches have each image about equally often.
+    root: Any = sqrtm(patches.T @ patches / 50 + 0.1 * np.eye(27))
+    whitening = np.linalg.inv(root.real)
+    white = patches @ whitening
+    directions: Any = eigh(white.T @ white)[1]
+    wanted = whitening @ directions[:, -1]
+    found = filters.ravel() * np.sign(filters.ravel() @ wanted)
+    np.testing.assert_allclose(found, wanted, atol=0.03 * float(np.linalg.norm(wanted)))
+    assert filters.sum() == pytest.approx(0, abs=1e-5)
 
 
 def test_the_layer_sees_what_the_baseline_sees():

@@ -155,7 +155,7 @@ MODELS = {
     "regressor": (encoder(tfx.Regressor, **ONE), TOKENS, {"optimizer": adamw(1e-2)}),
     "tagger, not compiled": (encoder(tfx.Tagger, **THREE), TOKENS),
     "classifier of images, not compiled": (
-        encoder(tfx.Classifier, **THREE, **CONVOLUTIONS, linear_cells=3),
+        encoder(tfx.Classifier, **THREE, **CONVOLUTIONS, linear_cells=3, linear_patches=2),
         {"images": IMAGES[:, :11, :11]},
     ),
     "classifier of patches, not compiled": (

@@ -234,6 +234,26 @@ def test_a_linear_part_that_harms_has_no_share():
     assert blend(wrong, wrong, truth) == (0, 0)
 
 
+def test_shares_are_equal_unless_others_are_clearly_better():
+    random = np.random.default_rng(5)
+    truth = random.integers(0, CLASSES, 135)
+    hint = np.eye(CLASSES)[truth]
+    deep, linear = (2 * hint + 1.5 * random.normal(size=hint.shape) for _ in range(2))
+    share, same = blend(deep, linear, truth, even=True)
+    assert share == same and blend(deep, linear, truth)[0] != blend(deep, linear, truth)[1]
+    soft = hint * (1 - 1 / 137 - 1 / 274) + 1 / 274
+
+    def loss(factor):
+        return -np.mean(np.sum(soft * np.log(softmax(factor * (deep + linear))), 1))
+
+    smallest: Any = minimize_scalar(loss)
+    assert share == pytest.approx(smallest.x, rel=1e-3)
+    noise = 3 * random.normal(size=hint.shape)
+    for parts in ((noise, linear), (deep, noise), (-deep, linear), (noise[:29], linear[:29])):
+        ids = truth[: len(parts[0])]
+        assert blend(*parts, ids, even=True) == blend(*parts, ids)
+
+
 def test_mirrored_images_are_used_where_they_help():
     """In one set only the first number depends on the class, and a mirror turns its sign. In the
     other set the mirror turns the sign of noise, which has more numbers than there are images."""

@@ -110,7 +110,13 @@ def test_ids_behind_the_mask_are_padding(classifier, words):
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
     path = tmp_path_factory.mktemp("mediapipe") / "pictures"
-    settings = {"num_classes": 3, "multi_label": True, **CONVOLUTIONS, "linear_cells": 3}
+    settings = {
+        "num_classes": 3,
+        "multi_label": True,
+        **CONVOLUTIONS,
+        "linear_cells": 3,
+        "linear_patches": 2,
+    }
     details = {"labels": NAMES, "example": "bird.png"}
     export.mediapipe(saved(path, tfx.Classifier, None, details, **settings))
     return path
@@ -237,7 +243,7 @@ def test_mediapipe_runs_files_of_integers(tasks, multi_label, cells, tmp_path):
     from tfx_transformer.export import verify_mediapipe
 
     settings = {"num_classes": 3, "multi_label": multi_label, **CONVOLUTIONS}
-    settings["linear_cells"] = cells
+    settings |= {"linear_cells": cells, "linear_patches": 2}
     path = saved(tmp_path / "integers", tfx.Classifier, None, {"labels": NAMES}, **settings)
     size = CONVOLUTIONS["image_size"]
     random = np.random.default_rng(5)

@@ -75,6 +75,8 @@ def with_linear(model: Any, seed: int = 0) -> Any:
     random = np.random.default_rng(seed)
     if model.config.image_size:
         model.linear.kernel.assign(0.3 * random.normal(size=model.linear.kernel.shape))
+        if model.linear.patches:
+            model.linear.filters.assign(random.normal(size=model.linear.filters.shape))
         return model
     for table in (model.linear.rarity, model.linear.kernel):
         table.embeddings.assign(random.random(table.embeddings.shape))

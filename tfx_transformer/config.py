@@ -63,6 +63,7 @@ _BOUNDS = {
     "bag_dim": (0, 16_384),
     "linear_longest": (1, 3),
     "linear_cells": (0, 16),
+    "linear_patches": (0, 1_024),
     "embedding_dim": (1, 32_768),
     "rotary_dim": (2, 1_024),
     "num_classes": (0, 100_000),
@@ -199,6 +200,7 @@ class TransformerConfig:
         linear_longest: tokens of the longest n-grams of this classifier, 1 to 3.
         linear_cells: parts along a side of an image whose edges a linear classifier sees; its
             logits are added to those of a `Classifier` of images, see `EdgeColorLogits`; 0: none.
+        linear_patches: filters of small patches of an image that this classifier sees too; 0: none.
         bag_dim: width of the sum of token vectors that an `Embedder`, or a classifier that was
             taught on its vectors, puts beside the vector of its encoder, see `TokenBag`; 0: none.
 
@@ -292,6 +294,7 @@ class TransformerConfig:
     linear_longest: int = 3
     widths: tuple[int, ...] = ()
     linear_cells: int = 0
+    linear_patches: int = 0
 
     def __post_init__(self) -> None:
         self._set_defaults()

@@ -10,7 +10,9 @@ FEWEST = 30
 _STEPS = 50
 
 
-def blend(deep: np.ndarray, linear: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+def blend(
+    deep: np.ndarray, linear: np.ndarray, truth: np.ndarray, even: bool = False
+) -> tuple[float, float]:
     """Return (a, b), both 0 or more, for which softmax(a * deep + b * linear) makes the labels of
     held-out examples most probable.
 
@@ -18,9 +20,13 @@ def blend(deep: np.ndarray, linear: np.ndarray, truth: np.ndarray) -> tuple[floa
     standard error; (0, 1) for fewer than 30 examples. It is (a', 0) where b would be below 0. The
     target of a true label is (n + 1) / (n + 2), see `calibration.fit_temperature`.
 
+    With `even` it is (s, s), equal shares, unless the mean log-loss of what it would be without is
+    lower than theirs by more than one standard error.
+
     Args:
         deep, linear: logits, float (n, C).
         truth: int (n,), ids from 0 to C - 1.
+        even: prefer equal shares.
     """
     count, classes = deep.shape
     if count < FEWEST:
@@ -28,16 +34,31 @@ def blend(deep: np.ndarray, linear: np.ndarray, truth: np.ndarray) -> tuple[floa
     targets = np.full((count, classes), 1 / (count + 2) / (classes - 1))
     targets[np.arange(count), truth] = 1 - 1 / (count + 2)
     both = np.stack([_centre(deep), _centre(linear)])
+    (a, b), losses = _shares(both, targets)
+    if even:
+        (share,), equal = _fit(both.sum(axis=0, keepdims=True), targets)
+        if share > 0 and not _is_lower(losses, equal):
+            return float(share), float(share)
+    return a, b
+
+
+def _shares(both: np.ndarray, targets: np.ndarray) -> tuple[tuple[float, float], np.ndarray]:
+    """Return the shares without `even`, and the log-loss of each example."""
     (alone,), losses = _fit(both[1:], targets)
     if alone < 0:
-        alone, losses = 0.0, np.full(count, np.log(classes))
+        alone, losses = 0.0, np.full(len(targets), np.log(targets.shape[1]))
     (a, b), blended = _fit(both, targets)
     if b < 0:
         ((a,), blended), b = _fit(both[:1], targets), 0.0
-    gains = losses - blended
-    if a < 0 or gains.mean() <= gains.std() / np.sqrt(count):
-        return 0.0, float(alone)
-    return float(a), float(b)
+    if a < 0 or not _is_lower(blended, losses):
+        return (0.0, float(alone)), losses
+    return (float(a), float(b)), blended
+
+
+def _is_lower(losses: np.ndarray, others: np.ndarray) -> bool:
+    """Return True if losses are lower than others by more than one standard error."""
+    gains = others - losses
+    return bool(gains.mean() > gains.std() / np.sqrt(len(gains)))
 
 
 def _fit(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

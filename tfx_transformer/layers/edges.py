@@ -1,7 +1,8 @@
-"""Images to logits by simple features: directions of edges, and colours."""
+"""Images to logits by simple features: directions of edges, colours, and patches."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -27,15 +28,57 @@ _SIZE = 32
 # (1964), 4.4.47. GPUs have no arc tangent.
 _ARC_TANGENT = (0.9998660, -0.3302995, 0.1801410, -0.0851330, 0.0208351)
 
+# Added to the variance of a patch of colours from 0 to 1, so that noise in flat areas stays small:
+# 10 for colours from 0 to 255 (Coates, Ng & Lee 2011, section 3.1).
+LEAST_VARIANCE = 10 / 255**2
+# The product of a patch and a filter up to which it counts for nothing.
+_THRESHOLD = 0.25
+# A factor on the features of patches, which makes them about as long as the others.
+_LENGTH = 3.0
 
-def edge_color_count(cells: int) -> int:
-    """Return the number of features of an image that is cut into cells x cells parts."""
-    return (cells - 1) ** 2 * 4 * _DIRECTIONS + 4 * _LEVELS**3
+
+@dataclasses.dataclass(frozen=True)
+class PatchGrid:
+    """Places of the patches in an image.
+
+    shrink: pixels along the side of the squares whose means are the pixels of a smaller image, of
+        32 to 63 pixels along a side; 1 for an image of less than 64 pixels.
+    side: pixels of the smaller image along the side of a patch.
+    stride: pixels of the smaller image from one patch to the next.
+    """
+
+    shrink: int
+    side: int
+    stride: int
+
+    @classmethod
+    def of(cls, size: int) -> PatchGrid:
+        """Return the grid of an image of size x size pixels."""
+        shrink = max(size // _SIZE, 1)
+        smaller = size // shrink
+        side = min(max(round(smaller * 6 / _SIZE), 3), smaller)
+        return cls(shrink, side, max(smaller // 24, 1))
+
+
+def edge_color_count(cells: int, patches: int = 0) -> int:
+    """Return the number of features of `EdgeColorLogits`.
+
+    Args:
+        cells: parts along a side in which directions of edges are counted.
+        patches: filters of patches.
+    """
+    return (cells - 1) ** 2 * 4 * _DIRECTIONS + 4 * _LEVELS**3 + 4 * 2 * patches
+
+
+def count_weights(size: int, cells: int, classes: int, patches: int = 0) -> int:
+    """Return the number of weights of `EdgeColorLogits`; the arguments are the same."""
+    filters = PatchGrid.of(size).side ** 2 * 3 * patches if patches else 0
+    return edge_color_count(cells, patches) * classes + filters
 
 
 @serializable
 class EdgeColorLogits(keras.layers.Layer):
-    """A linear classifier of the edges and colours of an image.
+    """A linear classifier of the edges and colours of an image, and of its patches.
 
     logits = f(image) W
 
@@ -45,6 +88,11 @@ class EdgeColorLogits(keras.layers.Layer):
     that count for nothing. W begins as zeros; `training.linear` fits it at once, without gradient
     steps.
 
+    With `patches` filters F they are followed by features of patches (Coates & Ng 2011): for each
+    quarter, filter and sign the square root of the mean over the patches x (see `PatchGrid`, with
+    colours from -1/2 to 1/2) of max(0, +-F x / sqrt(var(x) + 10 / 255^2) - 1/4), times
+    3 / sqrt(patches). F begins as zeros; `training.patches` makes it of training images.
+
     W is multiplied number by number, in parts if there are many classes: as the weights of a matrix
     product it would be rounded to integers in quantized files.
 
@@ -52,6 +100,7 @@ class EdgeColorLogits(keras.layers.Layer):
         size: width and height of the images.
         cells: parts along a side in which directions of edges are counted, 2 or more.
         classes: C.
+        patches: filters of patches; 0: none.
         kwargs: see `keras.layers.Layer`.
 
     Call arguments:
@@ -60,19 +109,30 @@ class EdgeColorLogits(keras.layers.Layer):
     Returns: float (batch, C).
     """
 
-    def __init__(self, size: int, cells: int, classes: int, **kwargs: Any) -> None:
+    def __init__(
+        self, size: int, cells: int, classes: int, patches: int = 0, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.size = size
         self.cells = cells
         self.classes = classes
+        self.patches = patches
+        self._grid = PatchGrid.of(size)
 
     def build(self, images_shape=None):
         self.kernel = self.add_weight(
             name="kernel",
-            shape=(edge_color_count(self.cells), self.classes),
+            shape=(edge_color_count(self.cells, self.patches), self.classes),
             initializer="zeros",
             trainable=False,
         )
+        if self.patches:
+            self.filters = self.add_weight(
+                name="filters",
+                shape=(self._grid.side, self._grid.side, 3, self.patches),
+                initializer="zeros",
+                trainable=False,
+            )
 
     @property
     def output_weight(self) -> keras.Variable:
@@ -95,8 +155,10 @@ class EdgeColorLogits(keras.layers.Layer):
         """Return the features of images, float (batch, features)."""
         images = ops.cast(images, self.compute_dtype)
         images = ops.reshape(images, (-1, self.size, self.size, 3))  # which tracing may not know
-        edges, colors = self._edges(images), self._colors(images)
-        return ops.concatenate([edges, colors], axis=1)
+        found = [self._edges(images), self._colors(images)]
+        if self.patches:
+            found.append(self._patches(images))
+        return ops.concatenate(found, axis=1)
 
     def _edges(self, images):
         # In 256ths the squares of whole colours are exact, so that all engines find the same
@@ -133,17 +195,40 @@ class EdgeColorLogits(keras.layers.Layer):
         shares = ops.average_pool(_fill(ops.maximum(1 - apart, 0), 2 * half), half, half)
         return ops.reshape(ops.sqrt(shares), (-1, 4 * count))
 
+    def _patches(self, images):
+        grid = self._grid
+        x = images / 255 - 0.5  # small squares, so that 16 bits hold the variance
+        if grid.shrink > 1:
+            x = ops.average_pool(x, grid.shrink, grid.shrink)
+        mean, square = (
+            ops.average_pool(_grey(part), grid.side, grid.stride) for part in (x, x * x)
+        )
+        variance = ops.relu(square - mean * mean) + LEAST_VARIANCE
+        products = ops.conv(x, self.filters, grid.stride) / ops.sqrt(variance)
+        both = ops.concatenate([products - _THRESHOLD, -products - _THRESHOLD], axis=-1)
+        half = math.ceil(both.shape[1] / 2)
+        found = ops.average_pool(_fill(ops.relu(both), 2 * half), half, half)
+        found = ops.sqrt(found) * (_LENGTH / math.sqrt(self.patches))
+        return ops.reshape(found, (-1, 4 * 2 * self.patches))
+
     def compute_output_spec(self, images):
         return keras.KerasTensor((images.shape[0], self.classes), dtype=self.compute_dtype)
 
     def get_config(self):
         own = {"size": self.size, "cells": self.cells, "classes": self.classes}
+        own["patches"] = self.patches
         return {**super().get_config(), **own}
 
 
 def _split(x):
     """The three colours of each pixel, (batch, height, width, 1) each."""
     return x[..., :1], x[..., 1:2], x[..., 2:3]
+
+
+def _grey(x):
+    """The mean of the three colours of each pixel, (batch, height, width, 1)."""
+    red, green, blue = _split(x)
+    return (red + green + blue) / 3
 
 
 def _strongest(down, right, squares):

@@ -24,7 +24,7 @@ from tfx_transformer.layers import (
     Pooling,
     TokenBag,
 )
-from tfx_transformer.layers.edges import edge_color_count
+from tfx_transformer.layers.edges import count_weights
 from tfx_transformer.layers.feed_forward import ACTIVATIONS
 from tfx_transformer.layers.norm import new_norm
 from tfx_transformer.layers.serializable import serializable
@@ -423,11 +423,11 @@ class Classifier(PooledModel):
     @classmethod
     def fewest_parameters(cls, config: TransformerConfig) -> int:
         """See `TransformerModel`; each n-gram, or each feature of an image, has a weight for each
-        class."""
-        features = config.linear_buckets
+        class, and filters of patches have weights too."""
+        more = config.linear_buckets * config.num_classes
         if config.image_size:
-            features = edge_color_count(config.linear_cells) if config.linear_cells else 0
-        return super().fewest_parameters(config) + features * config.num_classes
+            more = count_weights(*_sizes(config)) if config.linear_cells else 0
+        return super().fewest_parameters(config) + more
 
     def __init__(self, config: TransformerConfig | dict[str, Any], **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
@@ -438,8 +438,7 @@ class Classifier(PooledModel):
         """Return the linear part, built, or None without one."""
         config, part = self.config, {"name": "linear", "dtype": "float32"}
         if config.image_size and config.linear_cells:
-            size = (config.image_size, config.linear_cells, config.num_classes)
-            linear = EdgeColorLogits(*size, **part)
+            linear = EdgeColorLogits(*_sizes(config), **part)
         elif config.linear_buckets and not config.image_size:
             table = (config.linear_buckets, config.num_classes, config.linear_longest)
             linear = NGramLogits(*table, **part)
@@ -536,6 +535,11 @@ class Classifier(PooledModel):
         weights = None if sample_weight is None else sample_weight[:half]
         apart = losses.reduced(apart, weights, losses.reduction_of(self.loss))
         return loss + self.consistency * apart
+
+
+def _sizes(config: TransformerConfig) -> tuple[int, int, int, int]:
+    """The arguments of `EdgeColorLogits`."""
+    return config.image_size, config.linear_cells, config.num_classes, config.linear_patches
 
 
 # The cosine with an excluded negative. float16 can hold it.
@@ -737,8 +741,9 @@ def config_for_fine_tuning(
     config: TransformerConfig | dict[str, Any], **overrides: Any
 ) -> TransformerConfig:
     """Return the configuration of a model that copies the encoder of another; `overrides` that are
-    not None replace its values. The read-out is new, so `linear_buckets`, `linear_cells` and
-    `bag_dim` are 0 and there are no `widths`, unless given."""
-    given = {"linear_buckets": 0, "linear_cells": 0, "bag_dim": 0, "widths": ()}
+    not None replace its values. The read-out is new, so `linear_buckets`, `linear_cells`,
+    `linear_patches` and `bag_dim` are 0 and there are no `widths`, unless given."""
+    given = {"linear_buckets": 0, "linear_cells": 0, "linear_patches": 0, "bag_dim": 0}
+    given |= {"widths": ()}
     given |= {name: value for name, value in overrides.items() if value is not None}
     return dataclasses.replace(config, **given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -162,10 +163,14 @@ class ClassifierRun(Run):
         return [*swap, *shown, *ends]
 
     def join_linear(
-        self, model: Classifier, train: LabelledTexts | LabelledImages, size: int = MOST_BUCKETS
+        self,
+        model: Classifier,
+        train: LabelledTexts | LabelledImages,
+        size: int = MOST_BUCKETS,
+        patches: int = 0,
     ) -> Classifier:
-        """Return a classifier joined with a linear one, of n-grams or of edges and colours, in the
-        shares that fit the held-out examples best; see `training.linear` and
+        """Return a classifier joined with a linear one, of n-grams, or of edges, colours and
+        patches, in the shares that fit the held-out examples best; see `training.linear` and
         `evaluation.blending`. The run then calibrates and reports it.
 
         Args:
@@ -174,6 +179,7 @@ class ClassifierRun(Run):
             train: the training examples.
             size: at most this many n-grams in the table; for images the parts along a side, see
                 `EdgeColorLogits`; 0: no linear classifier, the model is returned.
+            patches: filters of patches of images, see `EdgeColorLogits`; 0: none.
         """
         names, several = self.predictor.labels.names, self.predictor.labels.multi_label
         if not size or several or len(set(train.labels)) < 2:
@@ -181,10 +187,10 @@ class ClassifierRun(Run):
         doing("fitting a linear classifier")
         balanced = self.settings.get("class_weights") == "balanced"
         is_image = isinstance(self.predictor, ImageClassifier)
-        fit: Any = edge_part if is_image else ngram_part
+        fit: Any = functools.partial(edge_part, patches=patches) if is_image else ngram_part
         part = fit(model, self.predictor, train, self.held_out, size, balanced)
         deep = np.log(np.clip(self.predictor.probabilities(self.held_out), 1e-12, None))
-        shares = blend(deep, part.logits, self.truth)
+        shares = blend(deep, part.logits, self.truth, even=is_image)
         joined = part.join(*shares)
         self.predictor = predictor(joined, None if is_image else self.predictor.tokenizer, names)
         self.linear = "" if not shares[1] else "together" if shares[0] else "alone"

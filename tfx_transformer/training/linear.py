@@ -29,6 +29,7 @@ from tfx_transformer.models.encoders import Classifier, config_for_fine_tuning
 from tfx_transformer.prediction.image import ImageClassifier
 from tfx_transformer.prediction.text import TextClassifier
 from tfx_transformer.text.framing import frame
+from tfx_transformer.training.patches import patch_filters
 
 # Texts that a linear classifier is fitted to, or images.
 _MOST_TEXTS = 50_000
@@ -101,9 +102,10 @@ def edge_part(
     held_out: Sequence[Any],
     cells: int,
     balanced: bool = False,
+    patches: int = 0,
 ) -> LinearPart:
-    """Return the linear classifier of edges and colours that fits training images best, with
-    settings chosen by cross-validation, see `choose_strength`.
+    """Return the linear classifier of edges, colours and patches that fits training images best,
+    with settings chosen by cross-validation, see `choose_strength`.
 
     Args:
         model: the classifier of images that it will be joined with.
@@ -113,24 +115,35 @@ def edge_part(
         held_out: images that training does not see.
         cells: parts along a side of an image, see `EdgeColorLogits`.
         balanced: see `fit_vectors`.
+        patches: filters of patches, made of at most 512 training images; 0: none.
     """
     names = reader.labels.names
     drawn = np.random.default_rng(0).permutation(len(train))[:_MOST_IMAGES]
-    vectors, mirrored = edge_colors_of_files([train.files[i] for i in drawn], reader, cells, True)
+    files = [train.files[i] for i in drawn]
+    filters = None
+    if patches:
+        shown = decode_images(files[:_DECODED], reader.image_size, reader.image_resize)
+        filters = patch_filters(shown, patches)
+    vectors, mirrored = edge_colors_of_files(files, reader, cells, True, filters)
     ids = train.targets(names)[drawn]
     few = slice(min(_CHOOSING, max(_CHOOSING_NUMBERS // len(names), _FEWEST_CHOOSING)))
     strength, both = choose_strength(vectors[few], mirrored[few], ids[few], balanced)
     if both:
         vectors, ids = np.concatenate([vectors, mirrored]), np.tile(ids, 2)
     kernel, bias = fit_vectors(vectors, ids, len(names), balanced, strength)
-    joined = functools.partial(join_edges, model, kernel, bias, cells)
-    (apart,) = edge_colors_of_files(held_out, reader, cells)
-    content = f"{len(kernel):,} numbers of edges and colours"
+    joined = functools.partial(join_edges, model, kernel, bias, cells, filters=filters)
+    (apart,) = edge_colors_of_files(held_out, reader, cells, filters=filters)
+    kinds = "edges, colours and patches" if patches else "edges and colours"
+    content = f"{len(kernel):,} numbers of {kinds}"
     return LinearPart(content, apart @ kernel + bias, joined)
 
 
 def edge_colors_of_files(
-    files: Sequence[Any], reader: ImageClassifier, cells: int, mirror: bool = False
+    files: Sequence[Any],
+    reader: ImageClassifier,
+    cells: int,
+    mirror: bool = False,
+    filters: np.ndarray | None = None,
 ) -> list[np.ndarray]:
     """Return the features of images, see `edge_colors`, and with `mirror` those of the mirrored
     images too. Few decoded images are in memory at a time.
@@ -140,25 +153,31 @@ def edge_colors_of_files(
         reader: says how images are resized.
         cells: parts along a side.
         mirror: compute the features of the mirrored images too.
+        filters: see `edge_colors`.
     """
     found: list[list[np.ndarray]] = [[], []] if mirror else [[]]
     for start in range(0, len(files), _DECODED):
         part = files[start : start + _DECODED]
         images = decode_images(part, reader.image_size, reader.image_resize)
         for features, turned in zip(found, (images, images[:, :, ::-1]), strict=False):
-            features.append(edge_colors(turned, cells))
+            features.append(edge_colors(turned, cells, filters))
     return [np.concatenate(features) for features in found]
 
 
-def edge_colors(images: np.ndarray, cells: int) -> np.ndarray:
+def edge_colors(images: np.ndarray, cells: int, filters: np.ndarray | None = None) -> np.ndarray:
     """Return the features of `EdgeColorLogits`, float32 (n, features).
 
     Args:
         images: 0 to 255, (n, size, size, 3).
         cells: parts along a side.
+        filters: filters of patches, float (side, side, 3, count); None: none.
     """
-    layer = EdgeColorLogits(images.shape[1], cells, 2, dtype="float32")
-    found = np.zeros((len(images), edge_color_count(cells)), "float32")
+    count = 0 if filters is None else filters.shape[-1]
+    layer = EdgeColorLogits(images.shape[1], cells, 2, count, dtype="float32")
+    layer.build()
+    if filters is not None:
+        layer.filters.assign(filters)
+    found = np.zeros((len(images), edge_color_count(cells, count)), "float32")
     for start in range(0, len(images), _IMAGES):
         part = images[start : start + _IMAGES].astype("float32")
         found[start : start + len(part)] = keras.ops.convert_to_numpy(layer.features(part))
@@ -256,6 +275,7 @@ def join_edges(
     cells: int,
     deep_share: float,
     linear_share: float,
+    filters: np.ndarray | None = None,
 ) -> Classifier:
     """Return a classifier of images joined with a linear one, as `join` joins one of texts.
 
@@ -264,9 +284,14 @@ def join_edges(
         kernel, bias: weights of the linear classifier, float32 (features, C) and (C,).
         cells: parts along a side, see `EdgeColorLogits`.
         deep_share, linear_share: factors on the logits.
+        filters: see `edge_colors`.
     """
-    joined = _with_part(model, bias, deep_share, linear_share, linear_cells=cells)
+    patches = 0 if filters is None else filters.shape[-1]
+    fields = {"linear_cells": cells, "linear_patches": patches}
+    joined = _with_part(model, bias, deep_share, linear_share, **fields)
     linear: Any = joined.linear
+    if filters is not None:
+        linear.filters.assign(filters)
     linear.kernel.assign(linear_share * kernel)
     return joined
 

@@ -53,6 +53,7 @@ _FIELDS = {
     "ngram_buckets": "ngram_buckets",
     "linear_buckets": "linear_buckets",
     "linear_cells": "linear_cells",
+    "linear_patches": "linear_patches",
     "image_size": "image_size",
     "conv_layers": "conv_layers",
     "patch_size": "patch_size",
