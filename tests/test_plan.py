@@ -15,6 +15,7 @@ from keras.src.backend.common import global_state
 from tiny_models import VARIANTS, tiny_causal, tiny_encoder
 
 from tfx_transformer import planning
+from tfx_transformer.cli.plan import _duration
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.models.encoders import Classifier, MaskedLM
 from tfx_transformer.models.lora import add_adapters, trainable_summary
@@ -274,14 +275,16 @@ def test_this_machine_is_measured(command, monkeypatch):
     _, output, _ = command(*line.split(), "float32")
     said = " ".join(output.split())
     assert "on this machine, at 40 % of the 0.25 TFLOP/s that were measured now." in said
-    assert (
-        re.search(r"Time: [\d,]+ days for 1,000,000,000 tokens on this machine", said)
-        or " hours" in said
-    )
+    assert re.search(r"Time: [\d.]+ hours for 1,000,000,000 tokens on this machine", said)
     assert "a step computes 32 texts of 1,024 tokens at once." in said
     monkeypatch.setattr(estimate, "machine_memory", lambda: None)
     status, _, errors = command(*line.split(), "float32")
     assert status == 2 and "Add --memory" in errors
+
+
+def test_times_are_in_minutes_hours_or_days():
+    shown = [_duration(hours) for hours in (0.505, 1, 71.94, 72, 1_200)]
+    assert shown == ["30.3 minutes", "1.0 hours", "71.9 hours", "3 days", "50 days"]
 
 
 # TinyLlama's shape.

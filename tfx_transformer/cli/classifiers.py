@@ -51,10 +51,10 @@ def classify(
     config = read_config(bundle)
     table = reading.given_file(csv)
     rows = _rows(table, column, config) if table else None
-    if bool(inputs) == bool(csv):
-        raise InputError(
-            "there is nothing to label, or two kinds.\n  Give texts or images, or --csv FILE.csv."
-        )
+    if not inputs and not csv:
+        raise InputError("there is nothing to label.\n  Give texts or images, or --csv FILE.csv.")
+    if inputs and csv:
+        raise InputError("there are texts or images, and --csv.\n  Give one of the two.")
     if config["architecture"].get("image_size"):
         _check_images(bundle, inputs)
     else:
@@ -137,7 +137,8 @@ def classifier(
     config = bundle.read_config(path)
     row = TASKS.get(config["task"])
     if row is None or row.verb != verb:
-        raise InputError(f"{path}: its task is {config['task']!r}.\n  Expected a {noun}.")
+        other = f" This bundle is for: tfx-transformer {row.verb}" if row and row.verb else ""
+        raise InputError(f"{path}: its task is {config['task']!r}.\n  Expected a {noun}.{other}")
     if variant and engine != "litert":
         raise InputError("--variant chooses a TFLite file; --engine keras has none.\n  Drop it.")
     if engine == "litert":

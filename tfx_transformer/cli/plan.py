@@ -347,8 +347,8 @@ def _step(result: dict[str, Any], machine: Machine) -> str:
     if parts == 1:
         return f"{who} computes {rows} of {result['length']:,} tokens at once"
     return (
-        f"{who} computes {rows} of {result['length']:,} tokens at a time, {parts} times: train "
-        f"with --accumulate {parts}"
+        f"{who} computes {rows} of {result['length']:,} tokens at a time (train with "
+        f"--accumulate {parts})"
     )
 
 
