@@ -9,8 +9,8 @@ those that the tokenizer gives.
 
     python -m benchmarks tokenize_memory
 
-It takes 17 GB of disk, and about 15 minutes of the processor. Expect "own" to be about 50 MB, and not
-to rise after the first GB of text.
+It takes 17 GB of disk, and about 15 minutes of the processor. Expect "own" to be about 50 MB, and
+not to rise after the first GB of text.
 """
 
 from __future__ import annotations
