@@ -166,7 +166,8 @@ def test_every_kind_of_file_can_be_chosen():
 
 def test_only_a_classifier_classifies(refused, text_classifier, text_embedder):
     errors = refused("classify", text_embedder.path, "the cat")
-    expected = f"{text_embedder.path}: its task is 'embedding'.\n  Expected a classifier.\n"
+    expected = f"{text_embedder.path}: its task is 'embedding'.\n  Expected a classifier. "
+    expected += "This bundle is for: tfx-transformer embed\n"
     assert errors == expected
     assert "nowhere is not a bundle" in refused("classify", "nowhere", "the cat")
     assert "there is nothing to label" in refused("classify", text_classifier.path)
@@ -191,7 +192,8 @@ def test_the_rows_of_a_table_are_labelled(refused, answer, text_classifier, imag
     assert answer("classify", text_classifier.path, *flags) == by_text
     errors = refused("classify", text_classifier.path, "--csv", "my.csv")
     assert "there is no column 'text'" in errors
-    assert "two kinds" in refused("classify", text_classifier.path, "the cat", *flags)
+    both = refused("classify", text_classifier.path, "the cat", *flags)
+    assert "there are texts or images, and --csv" in both
     write_csv("images.csv", [(file, "x") for file in image_classifier.inputs], ("path", "label"))
     by_name = answer("classify", image_classifier.path, *image_classifier.inputs)
     assert answer("classify", image_classifier.path, "--csv", "images.csv") == by_name
