@@ -127,7 +127,7 @@ def test_embed_a_column_into_a_file(answer, bundles, tmp_path):
 
 
 def test_embed_refuses(command, bundles):
-    assert "no texts" in refused(command, "embed", bundles / "writer")
+    assert "no text" in refused(command, "embed", bundles / "writer")
     errors = refused(command, "embed", bundles / "writer", "a", "--save", "v.txt")
     assert "ends neither in .npy nor in .csv" in errors
     errors = refused(command, "embed", bundles / "writer", "a", "--save", "no/v.npy")

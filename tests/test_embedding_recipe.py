@@ -302,12 +302,12 @@ def test_a_run_that_an_earlier_version_began_goes_on(recipe, rows, quick, monkey
 
     def begun(**settings):
         with pytest.raises(Fits) as caught:
-            recipe(**ONE_EPOCH | {"name": "early", "base": "saved_models/masked"} | settings)
+            recipe(**ONE_EPOCH | {"name": "early", "base": "saved_models/early_base"} | settings)
         (kept,) = caught.value.args
         return json.loads(json.dumps(kept))
 
     words = Tokenizer.train([text for row in rows for text in row], 300, [MASK_TOKEN])
-    save("saved_models/masked", tiny_encoder(MaskedLM, vocabulary_size=300), words)
+    save("saved_models/early_base", tiny_encoder(MaskedLM, vocabulary_size=300), words)
     monkeypatch.setattr("tfx_transformer.training.run.fit", fit)
     before = begun(epochs=20, learning_rate=1e-3, layer_decay=1.0)
     del before["settings"]["layer_decay"]

@@ -201,6 +201,7 @@ def inputs_of(model):
     return {name: random.integers(3, 53, (3, 7)) for name in model.reads}
 
 
+@pytest.mark.slow(but=["untied"])
 @pytest.mark.parametrize("kind", ["untied", "encoder_decoder", "tagger"])
 def test_folded_norms_change_nothing(kind):
     model = KINDS[kind](vocabulary_size=53, **SIZE)

@@ -634,6 +634,7 @@ def epoch_of(given):
     return np.concatenate(targets), np.concatenate([w.ravel() for _, _, w in batches])
 
 
+@pytest.mark.slow
 def test_a_student_of_images(tmp_path, image_classifier, fitted, monkeypatch):
     monkeypatch.chdir(tmp_path)
     files = image_classifier.inputs
@@ -696,6 +697,7 @@ def test_a_student_of_tags(tables, encoder_words, encoder_texts, fitted, monkeyp
     np.testing.assert_array_equal(epoch_of(fitted(recipe, **settings)[1])[0], targets)
 
 
+@pytest.mark.slow
 def test_a_student_of_numbers(tables, encoder_words, encoder_texts, fitted):
     model = saved("large", tfx.Regressor, encoder_words, text_columns=1)
     texts = list(dict.fromkeys(encoder_texts))

@@ -19,7 +19,6 @@ from tfx_transformer.cli.engines import (
     read_texts,
 )
 from tfx_transformer.errors import InputError
-from tfx_transformer.evaluation.rounding import trained_format
 from tfx_transformer.generation.options import GenerationOptions
 
 if TYPE_CHECKING:
@@ -202,6 +201,7 @@ def export(
         reading: How to read the tables of --check and --calibration, where that cannot be detected.
     """
     from tfx_transformer.bundle import read_config
+    from tfx_transformer.evaluation.rounding import trained_format
 
     formats = to.split(",")
     for one in formats:
