@@ -211,9 +211,8 @@ def main(
         prompts = tfx.data.unanswered(others, system) if others else []
         replaced = teacher_answers == "replace"
         joined = teacher_answers == "join"
-        train = run.learn_answers(
-            taught_by, train, others, prompts, replaced=replaced, joined=joined
-        )
+        learned = {"max_length": length, "replaced": replaced, "joined": joined}
+        train = run.learn_answers(taught_by, train, others, prompts, **learned)
     loss, metrics = None, None
     if by_tokens:
         asked = {"max_length": length, "loss_on": loss_on, "temperature": temperature}

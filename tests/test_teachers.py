@@ -742,8 +742,8 @@ def test_an_assistant_learns_answers_and_tokens(tables, encoder_texts, fitted, m
     asked = []
 
     class Loud:
-        def generate(self, prompts, truncate, beams):
-            assert truncate and beams == 1
+        def generate(self, prompts, truncate, beams, max_new_tokens):
+            assert truncate and beams == 1 and max_new_tokens == 300
             asked.extend(prompts)
             return [prompt[-1]["content"].upper() for prompt in prompts]
 

@@ -28,6 +28,7 @@ class AssistantRun(Run):
         others: UnlabelledTexts | None = None,
         prompts: Sequence[Messages] = (),
         *,
+        max_length: int,
         replaced: bool = False,
         joined: bool = False,
     ) -> Conversations:
@@ -41,11 +42,13 @@ class AssistantRun(Run):
             train: the training conversations.
             others: prompts without answers; None: none.
             prompts: the same as conversations.
+            max_length: most tokens that the student reads, and that an answer has.
             replaced: True if the teacher's answers replace those of the data.
             joined: True to learn both.
         """
         asked = [*(train.prompts() if replaced or joined else ()), *prompts]
-        answers = teacher.texts(asked, self._folder.file(ANSWERS)) if asked else []
+        path = self._folder.file(ANSWERS)
+        answers = teacher.texts(asked, path, most=max_length) if asked else []
         taught = taught_conversations(train, answers, others, prompts, joined)
         more = f", {quantity(len(prompts), 'prompt')} without an answer" if prompts else ""
         print(f"teacher     {teacher.source}: {quantity(len(answers), 'answer')}{more}")

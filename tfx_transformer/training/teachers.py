@@ -311,20 +311,25 @@ class Teacher:
 
         return self._answer([(role, text) for text in texts], path, ask)
 
-    def texts(self, prompts: Sequence[Any], path: Path, beams: int = 1) -> list[str]:
+    def texts(
+        self, prompts: Sequence[Any], path: Path, beams: int = 1, most: int | None = None
+    ) -> list[str]:
         """Return the text that the teacher writes for each prompt.
 
         Args:
             prompts: texts, or conversations for a chat model; longer ones than it reads are cut.
             path: file of known answers, which new ones join; see `AnswerFile`.
             beams: hypotheses of beam search; 1: greedy.
+            most: most tokens of a text; None: as many as it can write.
         """
+        options = {"beams": beams} | ({"max_new_tokens": most} if most else {})
 
         def ask(some: list[Any]) -> list[bytes]:
-            found = self.open(beams).generate(some, truncate=True, beams=beams)
+            found = self.open(beams).generate(some, truncate=True, **options)
             return [text.encode("utf-8", "surrogatepass") for text in found]
 
-        known = AnswerFile(path, f"{self._key} {beams} beams")
+        limit = f", {most} tokens" if most else ""
+        known = AnswerFile(path, f"{self._key} {beams} beams{limit}")
         found = known.answer(prompts, ask, self._show, block=_PROMPTS)
         return [value.decode("utf-8", "surrogatepass") for value in found]
 
