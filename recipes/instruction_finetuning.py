@@ -225,6 +225,8 @@ def main(
     else:
         batches = tfx.data.instructions(train, template, **options, seed=seed)
         checks = tfx.data.instructions(held_out, template, **options, shuffle=False)
+    if taught_by:
+        taught_by.close()  # the training needs the memory
 
     total_steps = epochs * len(batches)
     run.show_cost(model, batch_size, length, total_steps, None if pack else batches)

@@ -82,7 +82,6 @@ class AssistantRun(Run):
         made = [instruction_examples(part, template, max_length, loss_on)[0] for part in parts]
         every = [example for examples in made for example in examples]
         found = teacher.next_tokens(every, self._folder.file(TOKEN_ANSWERS), temperature)
-        teacher.close()  # the training needs the memory
         print(f"teacher     {teacher.source}: {quantity(sum(map(len, found)), 'token')}")
         ends = np.cumsum([len(examples) for examples in made]).tolist()
         return [found[end - len(part) : end] for end, part in zip(ends, made, strict=True)]

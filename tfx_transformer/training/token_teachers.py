@@ -118,8 +118,9 @@ class TokenTeacher(Teacher):
         return [np.frombuffer(v, "<f4").reshape(-1, 2 * kept).astype("float32") for v in known]
 
     def close(self) -> None:
-        """Forget the model, which frees its memory; `writer` loads it again."""
+        """Forget the model, which frees its memory; `writer` and `open` load it again."""
         self.__dict__.pop("writer", None)
+        self._model = None
 
 
 def _as_text(example: Example) -> str:
