@@ -118,6 +118,7 @@ MORE = {
         (["--base=writer"], "writer reads texts, not images"),
         (["--teacher=labeller"], "the teacher labeller reads texts, not images"),
         (["--unlabelled=good.csv"], "there is no --teacher to answer its images"),
+        (["--linear-cells=0", "--linear-patches=9"], "no linear classifier with --linear-cells 0"),
     ],
     "instruction_finetuning": [
         (["--base=labeller"], "task is 'classification'.\n  Expected a"),

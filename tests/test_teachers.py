@@ -519,6 +519,8 @@ def test_settings_that_contradict_the_teacher(tables, text_embedder, command):
     ):
         status, _, errors = command("run", recipe, *teacher, flag)
         assert status == 2 and said in errors, errors
+    status, _, errors = command("run", "instruction_finetuning", *teacher, "--teacher-share=0")
+    assert status == 2 and "nothing is learned from --teacher" in errors
 
 
 @pytest.mark.parametrize(

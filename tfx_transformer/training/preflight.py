@@ -198,7 +198,7 @@ def _check_rounded(settings: Mapping[str, Any]) -> None:
 
 def _check_teacher(settings: Mapping[str, Any]) -> None:
     """Raise if the teacher is missing, or if a setting contradicts it: texts without labels need a
-    teacher, hard negatives are of no use with one."""
+    teacher, hard negatives are of no use with one; or if nothing is learned from it."""
     if teacher := settings.get("teacher"):
         from tfx_transformer.models.pretrained import check_source
 
@@ -209,6 +209,13 @@ def _check_teacher(settings: Mapping[str, Any]) -> None:
             raise InputError(
                 "--hard-negatives is of no use with --teacher, which gives all cosines.\n"
                 "  Drop one of them."
+            )
+        learned = settings.get("teacher_share", 1) or settings.get("unlabelled")
+        if settings.get("teacher_answers") == "keep" and not learned:
+            raise InputError(
+                "--teacher-share is 0, but --teacher-answers is keep, so nothing is learned from "
+                "--teacher.\n"
+                "  Add --teacher-answers replace or join, or --unlabelled; or leave out --teacher."
             )
     elif settings.get("unlabelled"):
         noun = "images" if "image_size" in settings else "texts"
@@ -244,6 +251,9 @@ def _unused(settings: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
         if "teacher_answers" in settings and settings["teacher_share"] and not settings.get("base"):
             reason = "the model gets the tokenizer of --teacher"
             found["vocabulary_size"] = (reason, "Add --teacher-share 0")
+    if settings.get("linear_cells") == 0:
+        reason = "there is no linear classifier with --linear-cells 0"
+        found["linear_patches"] = (reason, "Leave out --linear-cells")
     if not settings.get("quantization_aware"):
         reason = "there is no --quantization-aware"
         found["quantization_epochs"] = (reason, "Add --quantization-aware")
