@@ -151,12 +151,15 @@ def test_images_of_a_folder_and_of_a_table(tmp_path):
     known = read_unlabelled_images({"path": [np.asarray(Image.open(files[2]))]})
     assert len(read_unlabelled_images(tmp_path / "more").without(found.keys())) == 0
     assert len(read_unlabelled_images(tmp_path / "more").without()) == 3 and len(known) == 1
-    (tmp_path / "more.csv").write_text("file\nmore/b.png\nmore/none.png\n", "utf-8")
+    rows = "file,n\nmore/b.png,1\nmore/none.png,2\n"
+    (tmp_path / "more.csv").write_text(f"{rows},3\n", "utf-8")
     both = f"{tmp_path / 'more.csv'},{tmp_path / 'more'}"
     (tables,) = table_files(both)
     joined = read_unlabelled_images(tables, "file", skip_bad_rows=True)
     assert len(joined) == 5 and joined.rows[0] == f"2 of {tmp_path / 'more.csv'}"
-    assert [bad.row for bad in joined.bad_rows] == [f"3 of {tmp_path / 'more.csv'}"]
+    bad_rows = [f"{row} of {tmp_path / 'more.csv'}" for row in (3, 4)]
+    assert [bad.row for bad in joined.bad_rows] == bad_rows
+    (tmp_path / "more.csv").write_text(rows, "utf-8")
     with pytest.raises(InputError, match=r"more.csv, row 3: .*none.png: there is no such file"):
         read_unlabelled_images(tmp_path / "more.csv", "file")
     (tmp_path / "more" / "b.png").write_bytes(b"no image")

@@ -30,22 +30,24 @@ def usable_images(
     found: Any,
     labels: Sequence[tuple[str, ...]],
     column: str | None,
-    base: str,
+    in_memory: bool,
     skip_bad_rows: bool = False,
 ) -> Any:
-    """Return the images that can be decoded; the others join `bad_rows`, or are refused.
+    """Return the images that can be decoded; the others join `bad_rows`, in the order of the rows,
+    or are refused.
 
     Args:
         found: `LabelledImages`, or other examples that have `files`.
         labels: labels of each image, for `bad_rows`.
         column: column of their paths; None: they are those of a folder.
-        base: name of the folder where paths start.
+        in_memory: True for rows in memory, which may have any names: they keep their order, and
+            paths start at the working folder instead of the table's.
         skip_bad_rows: see `labelled_image.read_labelled_images`.
 
     Raises:
         InputError: an image cannot be used; or none can.
     """
-    problems = problems_of(found.files, base)
+    problems = problems_of(found.files, "working folder" if in_memory else "folder of the table")
     bad = [i for i, problem in enumerate(problems) if problem]
     if bad and not skip_bad_rows:
         place = f"{found.path}, row {found.rows[bad[0]]}: " if column else ""
@@ -66,6 +68,8 @@ def usable_images(
         )
         for i in bad
     ]
+    if not in_memory:
+        bad_rows.sort(key=lambda row: row.row)
     kept = found.take([i for i, problem in enumerate(problems) if not problem])
     return dataclasses.replace(kept, bad_rows=bad_rows)
 

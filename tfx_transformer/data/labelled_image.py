@@ -115,12 +115,8 @@ def read_labelled_images(
         )
     is_folder = not is_table(path) and os.path.isdir(path) and not is_table_folder(path)
     found = _in_folder(Path(path)) if is_folder else _in_table(path, image, label, skip_bad_rows)
-    base = "working folder" if is_table(path) else "folder of the table"
     column = None if is_folder else image
-    kept = usable_images(found, found.labels, column, base, skip_bad_rows)
-    if not is_table(path):  # rows in memory may have any names
-        kept.bad_rows.sort(key=lambda row: row.row)
-    return kept
+    return usable_images(found, found.labels, column, is_table(path), skip_bad_rows)
 
 
 def read_image_files(path: str | os.PathLike[str], column: str = "path") -> list[Path]:

@@ -78,8 +78,7 @@ def read_unlabelled_images(
         found, column = _below(Path(path)), None
     else:
         found, column = _in_table(path, image, skip_bad_rows), image
-    base = "working folder" if is_table(path) else "folder of the table"
-    return usable_images(found, [()] * len(found), column, base, skip_bad_rows)
+    return usable_images(found, [()] * len(found), column, is_table(path), skip_bad_rows)
 
 
 def _below(folder: Path) -> UnlabelledImages:
