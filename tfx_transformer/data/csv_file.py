@@ -47,7 +47,7 @@ _MARKED = {
     "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
     "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
 }
-# First bytes of a file that tell text from other kinds.
+# First bytes of a file, in which the signatures of formats other than text are searched.
 _SIGNATURE = 512
 # Lines at the top of a file that are searched for the header.
 _PREAMBLE = 30

@@ -20,8 +20,8 @@ def blend(
     standard error; (0, 1) for fewer than 30 examples. It is (a', 0) where b would be below 0. The
     target of a true label is (n + 1) / (n + 2), see `calibration.fit_temperature`.
 
-    With `even` it is (s, s), equal shares, unless the mean log-loss of what it would be without is
-    lower than theirs by more than one standard error.
+    With `even` it is (s, s), equal shares, unless the mean log-loss of the shares above is lower by
+    more than one standard error.
 
     Args:
         deep, linear: logits, float (n, C).

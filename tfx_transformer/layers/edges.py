@@ -18,7 +18,7 @@ _LEVELS = 4  # of red, green and blue
 # Levels are lower by this: programs that resize images round a mean that is exactly a level, such
 # as 127.5 of 127 and 128, to either side of it.
 _SLACK = 1e-3
-# Most numbers that an image's features are multiplied to at a time.
+# Most products of features and weights that are held at once for an image.
 _PART = 1 << 16
 # Added to the squared norm of a block, so that noise in flat areas stays small.
 _LEAST = 1e-2

@@ -48,8 +48,8 @@ class NextTokens:
         for start in range(0, len(examples), rows):
             part = examples[start : start + rows]
             ids = pad([example.token_ids for example in part], config.padding_id)
-            parts: list[Any] = [ops.convert_to_numpy(part) for part in self._run(ids)]
-            likeliest = np.concatenate(parts, axis=-1).astype("float32")
+            tables: list[Any] = [ops.convert_to_numpy(table) for table in self._run(ids)]
+            likeliest = np.concatenate(tables, axis=-1).astype("float32")
             for example, own in zip(part, likeliest, strict=True):
                 found.append(own[: len(example.weights)][example.weights > 0])
         return found

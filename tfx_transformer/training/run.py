@@ -125,8 +125,8 @@ class Run:
         bundle: path of the trained model, if it is saved already.
         rounded: what the last epochs, with rounded weights, have changed: see `train_rounded`.
         answering: the generator or predictor by which the trained model was scored. The exports are
-            compared with it, since its functions are compiled, and since a generator knows its
-            answers already. None: the model is not scored yet, or writes no text.
+            compared with it: its functions are compiled, and a generator keeps its answers. None:
+            the model is not scored yet, or is a base that answers nothing.
     """
 
     def __init__(
