@@ -169,7 +169,8 @@ def main(
             unlabelled, instruction, skip_bad_rows=skip_bad_rows, role="instruction"
         )
         others = others.without(train.keys(), held_out.keys())
-    train = tfx.data.add_turns(train, turns, seed)
+    if not taught_by:
+        train = tfx.data.add_turns(train, turns, seed)
 
     tfx.training.set_random_seed(seed)
     by_tokens = taught_by is not None and teacher_share > 0
@@ -212,6 +213,7 @@ def main(
         replaced = teacher_answers == "replace"
         joined = teacher_answers == "join"
         learned = {"max_length": length, "replaced": replaced, "joined": joined}
+        learned |= {"turns": turns, "seed": seed}
         train = run.learn_answers(taught_by, train, others, prompts, **learned)
     loss, metrics = None, None
     if by_tokens:

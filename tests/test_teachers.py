@@ -2,7 +2,9 @@
 
 import csv
 import json
+import math
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -752,7 +754,7 @@ def test_an_assistant_learns_answers_and_tokens(tables, encoder_texts, fitted, m
     monkeypatch.setattr(Teacher, "open", lambda self, beams: Loud())
     recipe = cli.recipe_main("instruction_finetuning")
     settings = {"csv": "my.csv", "unlabelled": "more.txt", "teacher": "large", "size": "nano"}
-    settings |= {"max_length": 300, "turns": 1, "share": 0.3, "teacher_answers": "replace"}
+    settings |= {"max_length": 300, "turns": 2, "share": 0.3, "teacher_answers": "replace"}
     settings |= {"temperature": 3.0, "pack": False, "batch_size": 99, "skip_bad_rows": True}
     student, given = fitted(recipe, **settings)
     assert isinstance(student.loss, TaughtTokens) and student.loss.temperature == 3.0
@@ -765,14 +767,20 @@ def test_an_assistant_learns_answers_and_tokens(tables, encoder_texts, fitted, m
     kept = np.take_along_axis(logs, ids, axis=-1)
     np.testing.assert_allclose(targets[..., 33:][weights > 0], kept[weights > 0], atol=1e-4)
     assert (np.sort(logs, axis=-1)[..., -32] <= kept.min(axis=-1) + 1e-4)[weights > 0].all()
-    # Each row is an instruction with the teacher's answer; those held out are not learned.
+    # Each row is an instruction with the teacher's answer, or a chat of two; those held out are not
+    # learned.
     pairs_of_rows = zip(targets[..., 0].astype(int), weights > 0, strict=True)
     learned = [tokenizer.decode(row[counted]) for row, counted in pairs_of_rows]
-    assert sorted(learned) == sorted(prompt[-1]["content"].upper() for prompt in asked)
+    assert all(len(prompt) == 1 for prompt in asked), "chats of two are not asked"
+    single = [prompt[-1]["content"].upper() for prompt in asked]
+    chats = list((Counter(learned) - Counter(single)).elements())
+    assert not Counter(single) - Counter(learned)
+    assert len(chats) == math.ceil(len(single) / 2)
+    assert all(any(chat == a + b for a in single for b in ("", *single)) for chat in chats)
     data = json.loads(Path("runs/assistant/data.json").read_text("utf-8"))
-    assert len(learned) == len(texts) - data[1]["rows"]
+    assert len(single) == len(texts) - data[1]["rows"]
     again = fitted(recipe, **settings)[1]
-    assert len(asked) == len(learned), "a repeated run asks nobody"
+    assert len(asked) == len(single), "a repeated run asks nobody"
     (_, same, _), *_ = again["x"].as_numpy_iterator()
     np.testing.assert_array_equal(same, targets)
 

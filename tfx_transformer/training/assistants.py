@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfx_transformer.data.chat_records import Messages
-from tfx_transformer.data.conversations import Conversations
+from tfx_transformer.data.conversations import Conversations, add_turns
 from tfx_transformer.data.instruction_batches import instruction_examples
 from tfx_transformer.data.taught_text import UnlabelledTexts
 from tfx_transformer.data.taught_token import taught_conversations
@@ -31,8 +31,11 @@ class AssistantRun(Run):
         max_length: int,
         replaced: bool = False,
         joined: bool = False,
+        turns: int = 1,
+        seed: int = 0,
     ) -> Conversations:
         """Return training conversations with answers of a teacher: see `data.taught_conversations`.
+        They are then joined into longer ones.
 
         `teacher.bin` in the folder keeps the answers for a later run with the same teacher, such as
         an interrupted run that goes on.
@@ -45,6 +48,7 @@ class AssistantRun(Run):
             max_length: most tokens that the student reads, and that an answer has.
             replaced: True if the teacher's answers replace those of the data.
             joined: True to learn both.
+            turns, seed: arguments of `data.add_turns`.
         """
         asked = [*(train.prompts() if replaced or joined else ()), *prompts]
         path = self._folder.file(ANSWERS)
@@ -53,9 +57,11 @@ class AssistantRun(Run):
         more = f", {quantity(len(prompts), 'prompt')} without an answer" if prompts else ""
         print(f"teacher     {teacher.source}: {quantity(len(answers), 'answer')}{more}")
         self._record_teacher(teacher, others)
-        self.rows = taught.rows
-        self.tokens_per_epoch = round(self.tokens_per_epoch * len(taught) / len(train))
-        return taught
+        longer = add_turns(taught, turns, seed)
+        self.rows = longer.rows
+        times = 1 if longer is taught else 2  # each conversation is in a longer one again
+        self.tokens_per_epoch = round(times * self.tokens_per_epoch * len(taught) / len(train))
+        return longer
 
     def ask(
         self,
