@@ -182,7 +182,7 @@ def test_the_bundle_knows_labels_and_size(path):
     assert (config["task"], config["labels"]) == ("classification", NAMES)
     convolutions = {"image_size": SIZE, "conv_layers": 2, "max_sequence_length": 16}
     assert convolutions.items() <= config["architecture"].items()
-    # 12 held-out images choose no shares: only the linear part answers.
+    # 12 held-out images choose no factors: only the linear part answers.
     weights = parameters(load(path)[0])
     assert config["architecture"]["linear_cells"] == 4 and np.any(weights["linear/kernel"])
     assert not np.any(weights["logits/kernel"])

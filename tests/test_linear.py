@@ -190,7 +190,7 @@ def test_a_class_without_texts_is_never_the_answer(texts):
     assert set(weights.logits(rows).argmax(axis=1)) == {0, 2}
 
 
-def test_shares_are_those_of_another_optimizer():
+def test_factors_are_those_of_another_optimizer():
     random = np.random.default_rng(7)
     truth = random.integers(0, CLASSES, 211)
     hint = np.eye(CLASSES)[truth]
@@ -204,7 +204,7 @@ def test_shares_are_those_of_another_optimizer():
     np.testing.assert_allclose(blend(deep, linear, truth), wanted, rtol=1e-3)
 
 
-def test_what_does_not_help_has_no_share():
+def test_what_does_not_help_has_the_factor_0():
     random = np.random.default_rng(3)
     truth = random.integers(0, CLASSES, 101)
     linear = 2 * np.eye(CLASSES)[truth] + random.normal(size=(101, CLASSES))
@@ -214,7 +214,7 @@ def test_what_does_not_help_has_no_share():
     assert blend(linear[:29], noise[:29], truth[:29]) == (0, 1), "too few to choose"
 
 
-def test_a_linear_part_that_harms_has_no_share():
+def test_a_linear_part_that_harms_has_the_factor_0():
     random = np.random.default_rng(4)
     truth = random.integers(0, CLASSES, 211)
     sure = 2 * np.eye(CLASSES)[truth] + random.normal(size=(211, CLASSES))
@@ -228,13 +228,13 @@ def test_a_linear_part_that_harms_has_no_share():
 
     smallest: Any = minimize_scalar(loss)
     assert deep == pytest.approx(smallest.x, rel=1e-3)
-    # By -1.5 * wrong the labels are more probable than by the deep logits; no share is negative.
+    # By -1.5 * wrong the labels are more probable than by the deep logits; no factor is negative.
     wrong = random.normal(size=sure.shape) - 5 * np.eye(CLASSES)[truth]
     assert blend(sure, wrong, truth) == (pytest.approx(deep, rel=1e-6), 0)
     assert blend(wrong, wrong, truth) == (0, 0)
 
 
-def test_shares_are_equal_unless_others_are_clearly_better():
+def test_factors_are_equal_unless_others_are_clearly_better():
     random = np.random.default_rng(5)
     truth = random.integers(0, CLASSES, 135)
     hint = np.eye(CLASSES)[truth]

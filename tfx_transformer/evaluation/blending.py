@@ -1,5 +1,5 @@
-"""The shares of two classifiers in a blend, fitted on held-out examples; in doubt, only the linear
-one."""
+"""The factors on the logits of two classifiers, fitted on held-out examples; in doubt only the
+linear one answers, or both have equal factors."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def blend(
     standard error; (0, 1) for fewer than 30 examples. It is (a', 0) where b would be below 0. The
     target of a true label is (n + 1) / (n + 2), see `calibration.fit_temperature`.
 
-    With `even` it is (s, s), equal shares, unless the mean log-loss of the shares above is lower by
-    more than one standard error.
+    With `even` both factors are equal, (c, c), unless the factors above have a lower mean log-loss
+    by more than one standard error.
 
     Args:
         deep, linear: logits, float (n, C).
         truth: int (n,), ids from 0 to C - 1.
-        even: prefer equal shares.
+        even: prefer equal factors.
     """
     count, classes = deep.shape
     if count < FEWEST:
@@ -34,16 +34,16 @@ def blend(
     targets = np.full((count, classes), 1 / (count + 2) / (classes - 1))
     targets[np.arange(count), truth] = 1 - 1 / (count + 2)
     both = np.stack([_centre(deep), _centre(linear)])
-    (a, b), losses = _shares(both, targets)
+    (a, b), losses = _factors(both, targets)
     if even:
-        (share,), equal = _fit(both.sum(axis=0, keepdims=True), targets)
-        if share > 0 and not _is_lower(losses, equal):
-            return float(share), float(share)
+        (c,), equal = _fit(both.sum(axis=0, keepdims=True), targets)
+        if c > 0 and not _is_lower(losses, equal):
+            return float(c), float(c)
     return a, b
 
 
-def _shares(both: np.ndarray, targets: np.ndarray) -> tuple[tuple[float, float], np.ndarray]:
-    """Return the shares without `even`, and the log-loss of each example."""
+def _factors(both: np.ndarray, targets: np.ndarray) -> tuple[tuple[float, float], np.ndarray]:
+    """Return the factors without `even`, and the log-loss of each example."""
     (alone,), losses = _fit(both[1:], targets)
     if alone < 0:
         alone, losses = 0.0, np.full(len(targets), np.log(targets.shape[1]))

@@ -170,7 +170,7 @@ class ClassifierRun(Run):
         patches: int = 0,
     ) -> Classifier:
         """Return a classifier joined with a linear one, of n-grams, or of edges, colours and
-        patches, in the shares that fit the held-out examples best; see `training.linear` and
+        patches, with the weights that fit the held-out examples best; see `training.linear` and
         `evaluation.blending`. The run then calibrates and reports it.
 
         Args:
@@ -190,13 +190,13 @@ class ClassifierRun(Run):
         fit: Any = functools.partial(edge_part, patches=patches) if is_image else ngram_part
         part = fit(model, self.predictor, train, self.held_out, size, balanced)
         deep = np.log(np.clip(self.predictor.probabilities(self.held_out), 1e-12, None))
-        shares = blend(deep, part.logits, self.truth, even=is_image)
-        joined = part.join(*shares)
+        factors = blend(deep, part.logits, self.truth, even=is_image)
+        joined = part.join(*factors)
         self.predictor = predictor(joined, None if is_image else self.predictor.tokenizer, names)
-        self.linear = "" if not shares[1] else "together" if shares[0] else "alone"
+        self.linear = "" if not factors[1] else "together" if factors[0] else "alone"
         print(
-            f"Linear classifier: {part.content}; shares of the logits: "
-            f"{shares[0]:.2f} Transformer, {shares[1]:.2f} linear"
+            f"Linear classifier: {part.content}; weights of the logits: "
+            f"{factors[0]:.2f} Transformer, {factors[1]:.2f} linear"
         )
         return joined
 

@@ -55,8 +55,8 @@ class LinearPart:
     """A fitted linear classifier, to be joined with a Transformer.
 
     content: the features that it sees, as in "1,024 n-grams"; logits: those of the held-out
-    examples, float32 (n, C); join: returns the joined model, given the Transformer's share of the
-    logits and that of the linear classifier.
+    examples, float32 (n, C); join: returns the joined model, given the factor on the Transformer's
+    logits and that on those of the linear classifier.
     """
 
     content: str
@@ -250,21 +250,21 @@ def bucket_count(used: int, classes: int, most: int = MOST_BUCKETS) -> int:
 
 
 def join(
-    model: Classifier, weights: NGramWeights, deep_share: float, linear_share: float
+    model: Classifier, weights: NGramWeights, deep_factor: float, linear_factor: float
 ) -> Classifier:
-    """Return a classifier with the logits deep_share * (logits of the model) + linear_share *
+    """Return a classifier with the logits deep_factor * (logits of the model) + linear_factor *
     (logits of the linear classifier).
 
     Args:
         model: a text classifier without a linear part; it stays as it is.
         weights: weights of the linear classifier.
-        deep_share, linear_share: factors on the logits.
+        deep_factor, linear_factor: factors on the logits.
     """
     tables = {"linear_buckets": len(weights.rarity), "linear_longest": weights.longest}
-    joined = _with_part(model, weights.bias, deep_share, linear_share, **tables)
+    joined = _with_part(model, weights.bias, deep_factor, linear_factor, **tables)
     linear: Any = joined.linear
     linear.rarity.embeddings.assign(weights.rarity[:, None])
-    linear.kernel.embeddings.assign(linear_share * weights.kernel)
+    linear.kernel.embeddings.assign(linear_factor * weights.kernel)
     return joined
 
 
@@ -273,8 +273,8 @@ def join_edges(
     kernel: np.ndarray,
     bias: np.ndarray,
     cells: int,
-    deep_share: float,
-    linear_share: float,
+    deep_factor: float,
+    linear_factor: float,
     filters: np.ndarray | None = None,
 ) -> Classifier:
     """Return a classifier of images joined with a linear one, as `join` joins one of texts.
@@ -283,23 +283,23 @@ def join_edges(
         model: a classifier of images without a linear part; it stays as it is.
         kernel, bias: weights of the linear classifier, float32 (features, C) and (C,).
         cells: parts along a side, see `EdgeColorLogits`.
-        deep_share, linear_share: factors on the logits.
+        deep_factor, linear_factor: factors on the logits.
         filters: see `edge_colors`.
     """
     patches = 0 if filters is None else filters.shape[-1]
     fields = {"linear_cells": cells, "linear_patches": patches}
-    joined = _with_part(model, bias, deep_share, linear_share, **fields)
+    joined = _with_part(model, bias, deep_factor, linear_factor, **fields)
     linear: Any = joined.linear
     if filters is not None:
         linear.filters.assign(filters)
-    linear.kernel.assign(linear_share * kernel)
+    linear.kernel.assign(linear_factor * kernel)
     return joined
 
 
 def _with_part(
-    model: Classifier, bias: np.ndarray, deep_share: float, linear_share: float, **fields: int
+    model: Classifier, bias: np.ndarray, deep_factor: float, linear_factor: float, **fields: int
 ) -> Classifier:
-    """Return the model with these fields of its configuration, its logits times its share, and the
+    """Return the model with these fields of its configuration, its logits times its factor, and the
     other bias added to them; the linear part is new."""
     config = config_for_fine_tuning(model.config, bag_dim=model.config.bag_dim, **fields)
     joined = Classifier(config, dtype=model.dtype_policy)
@@ -308,6 +308,6 @@ def _with_part(
         if weight.path in trained:
             weight.assign(trained[weight.path].value)
     kernel, own_bias = joined.logits.trainable_weights
-    kernel.assign(deep_share * kernel.value)
-    own_bias.assign(deep_share * own_bias.value + linear_share * bias)
+    kernel.assign(deep_factor * kernel.value)
+    own_bias.assign(deep_factor * own_bias.value + linear_factor * bias)
     return joined
