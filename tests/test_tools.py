@@ -769,6 +769,11 @@ def test_calls_and_answers_have_ids_where_the_template_writes_them():
     own = {**call, "tool_calls": [{"id": "x"} | call["tool_calls"][0]]}
     (found,) = for_template([own], "{{ tool_calls[0]['id'] }}")
     assert found["tool_calls"][0]["id"] == "x"
+    # The second answer is that of the call which the first one leaves.
+    both = {**call, "tool_calls": [{"id": one} | call["tool_calls"][0] for one in "xy"]}
+    answers = [{"role": "tool", "content": "b", "tool_call_id": "x"}, said[1]]
+    found = for_template([both, *answers], "{{ tool_calls[0].id }}")
+    assert [m["tool_call_id"] for m in found[1:]] == ["x", "y"]
     assert for_template(said, "{{ tool_calls }}") == said
 
 

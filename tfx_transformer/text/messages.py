@@ -89,15 +89,18 @@ def for_template(messages: Sequence[Message], template: str) -> list[dict[str, A
 
 def _with_ids(messages: Sequence[Message]) -> Iterator[Message]:
     """Yield messages whose tool calls have ids, as the answers of the tools have."""
-    number, asked = 0, iter([""][:0])
+    number = 0
+    asked: list[str] = []  # ids of the calls that are not answered yet
     for message in messages:
         if calls := message.get("tool_calls"):
             numbers = range(number + 1, number + 1 + len(calls))
             calls = [{"id": f"{n:09}"} | call for n, call in zip(numbers, calls, strict=True)]
             message = {**message, "tool_calls": calls}
-            number, asked = number + len(calls), iter([call["id"] for call in calls])
-        elif message["role"] == "tool" and "tool_call_id" not in message:
-            message = {**message, "tool_call_id": next(asked, f"{number:09}")}
+            number, asked = number + len(calls), [call["id"] for call in calls]
+        elif message["role"] == "tool":
+            own = message.get("tool_call_id", asked[0] if asked else f"{number:09}")
+            message = {**message, "tool_call_id": own}
+            asked = [one for one in asked if one != own]
         yield message
 
 
