@@ -87,7 +87,7 @@ def litert_engine(settings: Settings, variant: str):
         convert(new_model(settings), file, quantize)
     config = shapes.GPTS[settings["gpt"]].config()
     engine = CausalEngine(file, config, threads=settings["threads"])
-    engine.hits = None
+    engine.hits = None  # greedy texts of random weights repeat themselves: nothing is drafted
     return timed(settings, engine)
 
 

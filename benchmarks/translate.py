@@ -97,7 +97,7 @@ def litert_engine(settings: Settings, variant: str):
     if not file.exists():
         convert(new_model(), file, None if variant == "float32" else variant, beams=4)
     engine = Seq2SeqEngine(file, config(), threads=settings["threads"])
-    engine.hits = None
+    engine.hits = None  # greedy texts of random weights repeat themselves: nothing is drafted
     return timed(settings, engine)
 
 

@@ -99,7 +99,7 @@ def main(
         size: Size of a new model.
         style: Family that a new model resembles; empty: a plain Transformer.
         vocabulary_size: Tokens in the vocabulary of a new model without a teacher, or with
-            teacher-share 0.
+            --teacher-share 0.
         max_length: Longest conversation in tokens.
         dropout: Share of activations of a new model that training drops, from 0 to 1.
         method: full trains all weights; lora and dora train small adapters beside a frozen model.

@@ -111,7 +111,7 @@ MORE = {
         ),
         (
             ["--quantization-aware=int8", "--method=lora"],
-            "--quantization-aware is int8, but --method lora trains adapters, which no file holds.",
+            "--quantization-aware is int8, but --method lora trains adapters, which are not",
         ),
     ],
     "image_classification": [

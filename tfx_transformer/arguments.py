@@ -44,11 +44,11 @@ def flag_for(setting: str) -> str:
 
 
 def naming(*settings: str) -> str:
-    """Return how settings are given, such as "--column NAME (column=...)"; without the flags if the
-    running command does not have them."""
+    """Return how settings are given, such as "--column NAME (column=...)"; if the running command
+    does not have such flags, as "column=..."."""
     values = ", ".join(f"{setting}=..." for setting in settings)
-    flags = list(filter(None, map(flag_for, settings)))
-    return f"{' or '.join(f'{flag} NAME' for flag in flags)} ({values})" if flags else f"({values})"
+    flags = [f"{flag} NAME" for flag in map(flag_for, settings) if flag]
+    return f"{' or '.join(flags)} ({values})" if flags else values
 
 
 def looks_like_file(text: str) -> bool:

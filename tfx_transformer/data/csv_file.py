@@ -123,7 +123,7 @@ class CsvFile:
     @property
     def description(self) -> str:
         """A note such as "Shift-JIS, separated by semicolons"; "" for UTF-8 with the usual
-        separator, and for a file that is not text, which reading it says."""
+        separator, and for a file that is not text: the error of reading it says so."""
         by = separators.separator_name(self.separator)
         usual = {".tsv": "tabs", ".tab": "tabs"}.get(self.file.suffix.lower(), "commas")
         with self.file.open("rb") as opened:

@@ -107,7 +107,10 @@ def _problem(file: Any, base: str) -> str:
         return ""
     # os.path returns False, without an error, for a text that cannot be a path.
     if os.path.isdir(file):
-        return f"{file}: this is a folder.\n  Images stand directly in the folder of their label."
+        return (
+            f"{file}: this is a folder.\n"
+            "  Expected an image; the folder of a label has its images directly inside."
+        )
     if not os.path.exists(file):
         return _missing(file, base)
     try:

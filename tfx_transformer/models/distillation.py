@@ -137,7 +137,7 @@ class TaughtAccuracy(keras.metrics.Mean):
 
 @serializable
 class TaughtError(WeightedLoss):
-    """The loss of a student that predicts numbers: its error by the teacher's, and by the data's.
+    """The loss of a student that predicts numbers: its errors by the teacher's and the data's.
 
     loss_i = a e(z_i - t_i) + (1 - a) e(z_i - y_i),  e(x) = x^2, or |x| with `absolute`
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfx_transformer import flags
+from tfx_transformer.arguments import flag_for
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.generation import loop
@@ -131,9 +132,11 @@ class CausalEngine:
     def check_beams(beams: int) -> None:
         """Raise an InputError if a text is to be searched for with several beams."""
         if beams > 1:
+            flag = flag_for("engine")
+            other = f", or use {flag} keras" if flag else ""
             raise InputError(
                 f"beams is {beams}; a decoder-only TFLite file decodes without beams.\n"
-                "  Drop it, or use --engine keras."
+                f"  Drop it{other}."
             )
 
     def generate_ids(

@@ -55,7 +55,8 @@ class AssistantRun(Run):
         answers = teacher.texts(asked, path, most=max_length) if asked else []
         taught = taught_conversations(train, answers, others, prompts, joined)
         more = f", {quantity(len(prompts), 'prompt')} without an answer" if prompts else ""
-        print(f"teacher     {teacher.source}: {quantity(len(answers), 'answer')}{more}")
+        if asked:
+            print(f"teacher     {teacher.source}: {quantity(len(answers), 'answer')}{more}")
         self._record_teacher(teacher, others)
         longer = add_turns(taught, turns, seed)
         self.rows = longer.rows

@@ -174,7 +174,7 @@ def _check_frozen(settings: Mapping[str, Any]) -> None:
 
 
 def _check_rounded(settings: Mapping[str, Any]) -> None:
-    """Raise if the last epochs shall round weights, and cannot, or if no file has such weights."""
+    """Raise if the last epochs are to round weights but cannot, or if no file has such weights."""
     form = settings.get("quantization_aware")
     if not form:
         return
@@ -186,13 +186,13 @@ def _check_rounded(settings: Mapping[str, Any]) -> None:
         )
     if settings.get("method", "full") != "full":
         raise InputError(
-            f"{flag}, but --method {settings['method']} trains adapters, which no file holds.\n"
+            f"{flag}, but --method {settings['method']} trains adapters, which are not rounded.\n"
             "  Choose --method full, or leave out --quantization-aware."
         )
     if devices.in_use().several or devices.in_use().place.count > 1:
         raise InputError(
-            f"{flag}, which needs a training on one device.\n"
-            "  Leave it out, or leave out --devices and --hosts."
+            f"{flag}, but the training uses several devices.\n"
+            "  Leave out --quantization-aware, or --devices and --hosts."
         )
 
 

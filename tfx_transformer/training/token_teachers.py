@@ -38,7 +38,7 @@ class TokenTeacher(Teacher):
             is_chat = bundle.read_config(self.folder).get("chat", True)
         if not is_chat:
             raise InputError(
-                f"the teacher {source} has no chat template: it continues texts and answers none.\n"
+                f"the teacher {source} has no chat template: it only continues texts.\n"
                 "  Expected an assistant: tfx-transformer run instruction_finetuning makes one."
             )
 
