@@ -9,9 +9,9 @@ chosen on training rows, before a test row is read.
 
     python -m benchmarks four_bit_files
 
-It takes about 50 minutes on 2 cores, most of it for ten trainings; a bundle that is in the folder
-for work as saved_models/int4-RECIPE or int4-aware-RECIPE is not trained again. Expect less than a
-point by int8.
+It takes about 50 minutes on 2 cores, most of it for ten trainings; measured were 25 minutes for
+the first five. A bundle that is in the folder for work as saved_models/int4-RECIPE or
+int4-aware-RECIPE is not trained again. Expect less than a point by int8.
 """
 
 from __future__ import annotations
