@@ -76,8 +76,8 @@ class Prompt(Work):
 class WritingWorker(Worker):
     """Writes the answers of one model; see `Worker`.
 
-    As many texts run as the engine has rows, and as many again that are searched for with beams; a
-    new prompt takes the first free row, between two tokens of the others.
+    As many texts run as the engine has rows, and as many more with beams. A new prompt takes the
+    first free row, between two tokens of the others.
 
     Args:
         name, most, metrics: see `Worker`.
@@ -92,8 +92,9 @@ class WritingWorker(Worker):
 
     @property
     def active(self) -> list[_Answer | _Search]:
-        """The running answers."""
-        return [one for table in self._tables.values() for one in table.answers.values()]
+        """The running answers; any thread may read them."""
+        tables = list(self._tables.values())
+        return [one for table in tables for one in list(table.answers.values())]
 
     def turn(self) -> list[Work]:
         """See `Worker`."""
