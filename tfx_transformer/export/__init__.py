@@ -130,9 +130,10 @@ def everything(
     results = verify(path, list(inputs)[:_SENTENCES], model, generator=known)
     if "TFLite int4" in results and (rounded := bundle.read_config(path).get("int4")):
         results["TFLite int4"]["rounded"] = rounded
-    for name, error in failed.items():
+    for error in failed.values():
         if not isinstance(error, InputError):
-            error.add_note(f"So {path} has no {name}. Its other exports were verified.")
+            names = ", ".join(failed)
+            error.add_note(f"So {path} has no {names}. Its other exports were verified.")
             raise error
     if failed:
         reasons = [f"{name}: {error}" for name, error in failed.items()]
@@ -232,14 +233,14 @@ class _Exports:
 
     @contextlib.contextmanager
     def _trying(self, *names: str) -> Iterator[dict[str, Exception]]:
-        """Record the errors of the exports that the block makes and remove what is written of them;
-        print the names of the finished ones with the time since the beginning.
+        """Record the errors of the exports that the block makes, and remove what these have
+        written; print the names of the other exports with the time since the beginning.
 
         Args:
             names: all exports of the block.
 
-        Yields: a dictionary, into which the block may put the errors of single exports. An error
-            that the block raises is that of all.
+        Yields: a dictionary, into which the block may put the errors of single exports. If the
+            block raises an error, it counts for all of them.
         """
         failed: dict[str, Exception] = {}
         try:
