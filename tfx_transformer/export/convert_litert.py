@@ -176,7 +176,7 @@ def _undivided(content: bytes) -> set[tuple[str, str]]:
 
 
 def _write(path: str, content: bytes) -> None:
-    """Write a file, which is there only as a whole."""
+    """Write a file; under its name there is never a part of it."""
     with open(f"{path}.part", "wb") as file:
         file.write(content)
     os.replace(f"{path}.part", path)

@@ -31,9 +31,11 @@ class _Matrix(NamedTuple):
 def round_weights(
     file: Any, plain: Any, model: Any, inputs: Mapping[str, Any] | None
 ) -> Choice | None:
-    """Round the 4-bit matrices of an unpacked TFLite file again, in place, and return the way: see
-    `choosing.choose`; to nearest, if the last epochs of the training rounded them so. None without
-    inputs, for then each gets the scales with the smallest error.
+    """Round the 4-bit matrices of an unpacked TFLite file again, in place, and return the way.
+
+    If the last epochs of the training rounded them to nearest, so does this. Else the way is chosen
+    on the inputs: see `choosing.choose`. Without inputs each matrix gets the scales with the
+    smallest error, and None is returned.
 
     Args:
         file: the quantized file: see `compact.unpack`.

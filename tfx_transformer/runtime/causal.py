@@ -319,7 +319,7 @@ class LiteRTSession:
         if self._drafter.passes(int(ids[0]), place):
             return self._step(ids, place)
         reach = self._reach_at(place)
-        # Tokens that need more slots than the next one are not drafted.
+        # A draft that does not fit into the cache of the next token is not made.
         can = reach.verifier is not None and reach.slots >= place + self._verifier.length
 
         def run(tokens: Sequence[int]) -> np.ndarray:

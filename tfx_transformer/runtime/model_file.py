@@ -76,7 +76,7 @@ def has_four_bits(file: str | os.PathLike) -> bool:
         open(file, "rb") as opened,
         mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data,
     ):
-        graph = next(root(data).tables(2))  # all have the same weights
+        graph = next(root(data).tables(2))  # of any graph: the weights of all have the same format
         return any(_NUMBERS[tensor.byte(1)][0] == "int4" for tensor in graph.tables(0))
 
 
