@@ -265,8 +265,8 @@ class LiteRTSession:
         self._tokens = decoder.input_buffer("tokens")
         self._input_pos = decoder.input_buffer("input_pos")
         self._logits = decoder.output_buffer("logits")
-        # slots -> the buffers of all rows, by their names in a step of these rows
-        self._joined: dict[int, dict[str, Any]] = {}
+        # slots -> the inputs and the outputs of a step of these rows
+        self._joined: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
         self._drafter: Drafter | None = None
         verifiers = [reach.verifier for reach in reaches if reach.verifier is not None]
         if rows == 1 and verifiers:
@@ -353,26 +353,26 @@ class LiteRTSession:
         self._tokens.write(tokens[:, None])
         self._input_pos.write(positions)
         reach = self._reach_at(positions.max())
-        caches = self._join(reach.slots, positions)
+        inputs, outputs = self._buffers(reach.slots, positions)
         decoder = reach.decoders[self._rows]
-        decoder.invoke(
-            {"tokens": self._tokens, "input_pos": self._input_pos} | caches,
-            {"logits": self._logits} | caches,
-        )
+        decoder.invoke(inputs, outputs)
         return decoder.read("logits", self._logits)[: len(ids), 0]
 
-    def _join(self, slots: int, positions: np.ndarray) -> dict[str, Any]:
-        """Return the buffers of all rows, whose texts are so long, with this number of slots."""
+    def _buffers(self, slots: int, positions: np.ndarray) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return all inputs and outputs of a step with this number of slots; the texts of the rows
+        are so long, and their caches get so many slots."""
         each = [
             cache.of(slots, int(position))
             for cache, position in zip(self.caches, positions, strict=True)
         ]
-        if self._rows == 1:
-            return each[0]
         if slots not in self._joined:
-            self._joined[slots] = {
-                f"{name}_{row}": buffer
-                for row, buffers in enumerate(each)
-                for name, buffer in buffers.items()
-            }
+            caches = each[0]
+            if self._rows > 1:
+                caches = {
+                    f"{name}_{row}": buffer
+                    for row, buffers in enumerate(each)
+                    for name, buffer in buffers.items()
+                }
+            inputs = {"tokens": self._tokens, "input_pos": self._input_pos}
+            self._joined[slots] = inputs | caches, {"logits": self._logits} | caches
         return self._joined[slots]
