@@ -96,8 +96,8 @@ FRAMEWORK_IN = {
     "data.batches": "tf_dataset",
     # Generation is one compiled graph on the backend that has graphs.
     "models.decoding": "compile_function",
-    # The gradient of a loop is a loop of its own, which Keras cannot say for TensorFlow.
-    "models.token_scores": "_on_tensorflow",
+    # Two gradients of TensorFlow: that of a loop is a loop, that of one logit of many is no sum.
+    "models.token_scores": "_tensorflow",
     # A preset is fetched by the package whose it is.
     "models.pretrained.keras_hub": "from_preset",
 }

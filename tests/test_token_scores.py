@@ -1,4 +1,5 @@
-"""Logits that are computed in chunks: the losses, metrics and gradients of all logits at once."""
+"""Scores of tokens, from all logits or in chunks: losses, metrics and gradients are those of Keras
+for all logits."""
 
 from __future__ import annotations
 
@@ -56,14 +57,19 @@ def cases():
 
 
 def step(model, inputs, loss, logits):
-    """Return logs of an evaluation and of a step of gradient descent, and the weights after."""
+    """Return logs of an evaluation and of a step of gradient descent, and the weights after.
+
+    Args:
+        logits: size of a chunk; None: loss and metrics read all logits.
+    """
     first = model.get_weights()
     eagerly = keras.backend.backend() == "tensorflow"  # tracing takes longer
     metrics = [metric() for metric in METRICS]
     model.compile(keras.optimizers.SGD(0.5), loss, metrics, run_eagerly=eagerly)
     batch = {"x": inputs, "y": NEXT, "sample_weight": WEIGHTS, "return_dict": True}
-    with chunks_of(logits):
-        assert ("targets" in model.with_targets((inputs, NEXT))[0]) == (logits == SMALL)
+    model.scores_suffice = logits is not None
+    with chunks_of(logits or 2**25):
+        assert ("targets" in model.with_targets((inputs, NEXT))[0]) == (logits is not None)
         logs = [model.test_on_batch(**batch), model.train_on_batch(**batch)]
     found = model.get_weights()
     model.set_weights(first)
@@ -71,25 +77,26 @@ def step(model, inputs, loss, logits):
 
 
 def check_all():
-    """Chunks change nothing, on any backend."""
+    """Scores, in one chunk or in several, change nothing, on any backend."""
     for model, inputs, loss in cases():
-        logs, weights = step(model, inputs, loss, 2**25)
-        found, theirs = step(model, inputs, loss, SMALL)
-        for one, expected in zip(found, logs, strict=True):
-            assert one.keys() == expected.keys() and len(one) == 4
-            for name, value in expected.items():
-                np.testing.assert_allclose(one[name], value, rtol=2e-6, err_msg=name)
-        for one, other, variable in zip(theirs, weights, model.weights, strict=True):
-            np.testing.assert_allclose(one, other, atol=1e-6, err_msg=variable.path)
+        logs, weights = step(model, inputs, loss, None)
+        for logits in (2**25, SMALL):
+            found, theirs = step(model, inputs, loss, logits)
+            for one, expected in zip(found, logs, strict=True):
+                assert one.keys() == expected.keys() and len(one) == 4
+                for name, value in expected.items():
+                    np.testing.assert_allclose(one[name], value, rtol=2e-6, err_msg=name)
+            for one, other, variable in zip(theirs, weights, model.weights, strict=True):
+                np.testing.assert_allclose(one, other, atol=1e-6, err_msg=variable.path)
 
 
-def test_chunks_change_nothing():
+def test_scores_change_nothing():
     check_all()
 
 
 @needs_jax
 @pytest.mark.slow
-def test_chunks_change_nothing_on_jax():
+def test_scores_change_nothing_on_jax():
     run_on_jax("from test_token_scores import check_all\ncheck_all()")
 
 

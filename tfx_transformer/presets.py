@@ -55,7 +55,7 @@ PRESETS = (
             "vocabulary_size": 8000,
             "max_length": 64,
             "dropout": 0.3,
-            "epochs": 60,
+            "epochs": 30,
             "batch_size": 128,
             "learning_rate": 3e-3,
             "warmup_steps": 1000,

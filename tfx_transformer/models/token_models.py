@@ -10,8 +10,6 @@ from tfx_transformer.annotations import Tensor
 from tfx_transformer.models.base import TransformerModel
 from tfx_transformer.models.token_scores import (
     TokenScores,
-    count_chunks,
-    own_tokens,
     score_in_chunks,
 )
 
@@ -19,8 +17,8 @@ from tfx_transformer.models.token_scores import (
 class TokenModel(TransformerModel):
     """A model whose loss and metrics may read the scores of the right tokens instead of all logits.
 
-    Where a batch has many logits, they are computed in chunks: see `score_in_chunks`. That needs a
-    loss and metrics whose class says `takes_token_scores`.
+    So loss and metrics share one softmax, and many logits are computed in chunks: see
+    `score_in_chunks`. That needs a loss and metrics whose class says `takes_token_scores`.
 
     A subclass has `logits_of` and `read_out_variables`, and returns `scores_of` if its inputs have
     "targets".
@@ -57,12 +55,9 @@ class TokenModel(TransformerModel):
         self.scores_suffice = all(suffices) and not others
 
     def with_targets(self, batch: Any) -> Any:
-        """Return (x, y, sample_weight) of a batch; x has "targets" if the logits are to be computed
-        in chunks."""
+        """Return (x, y, sample_weight) of a batch; x has "targets" if their scores suffice."""
         x, y, weights = keras.utils.unpack_x_y_sample_weight(batch)
         if not self.scores_suffice or len(getattr(y, "shape", ())) != 2:
-            return batch
-        if count_chunks(own_tokens(y.shape), self.config.vocabulary_size) == 1:
             return batch
         return {**self.by_name(x), "targets": y}, y, weights
 
