@@ -94,6 +94,43 @@ def test_scores_change_nothing():
     check_all()
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_gradient_is_that_of_kerass_operations(dtype):
+    import tensorflow as tf
+
+    logits = tf.cast(tf.constant(7 * RANDOM.standard_normal((3, 7, 23))), dtype)
+    slopes = RANDOM.standard_normal((2, 3, 7)).astype("float32")
+
+    def by_keras(logits):
+        z = keras.ops.cast(logits, "float32")
+        log_p = keras.ops.log_softmax(z)
+        right = keras.ops.one_hot(NEXT, 23)
+        return -keras.ops.sum(right * log_p, -1), keras.ops.sum(right * z, -1) - keras.ops.mean(
+            z, -1
+        )
+
+    def by_scores(logits):
+        return token_scores.score(NEXT, logits)[:2]
+
+    results = []
+    for function in (by_keras, by_scores):
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            found = function(logits)
+            total = sum(tf.reduce_sum(a * b) for a, b in zip(slopes, found, strict=True))
+        results.append([*found, tf.cast(tape.gradient(total, logits), "float32")])
+    for one, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(
+            one, expected, rtol=1e-5 if dtype == "float32" else 1e-2, atol=1e-6
+        )
+
+
+def test_hit_is_the_first_of_equal_logits():
+    logits = np.array([[[1.0, 5.0, 5.0], [2.0, 0.0, 2.0], [3.0, 3.0, 3.0]]], "float32")
+    hits = token_scores.score(np.array([[1, 2, 0]]), logits).hits
+    np.testing.assert_array_equal(hits, [[1, 0, 1]])
+
+
 @needs_jax
 @pytest.mark.slow
 def test_scores_change_nothing_on_jax():

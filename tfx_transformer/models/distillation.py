@@ -17,7 +17,7 @@ from tfx_transformer.models.losses import (
     TokenAccuracy,
     WeightedLoss,
     each_token,
-    token_losses,
+    scores_of,
 )
 
 
@@ -220,7 +220,7 @@ class TaughtTokens(WeightedLoss):
         # Below 1e-6 the difference is a rounding error.
         others = p * (ops.log(ops.maximum(p, 1e-6)) - ops.log(ops.maximum(q, 1e-6)))
         taught = taught + ops.where(p > 1e-6, others, 0.0)
-        labelled = token_losses(y_true[..., 0], logits)
+        labelled = scores_of(y_true[..., 0], logits).losses
         return self.share * self.temperature**2 * taught + (1 - self.share) * labelled
 
     def get_config(self):

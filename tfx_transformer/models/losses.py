@@ -14,17 +14,13 @@ from keras import ops
 from tfx_transformer.annotations import Tensor
 from tfx_transformer.errors import InputError
 from tfx_transformer.layers.serializable import serializable
-from tfx_transformer.models.token_scores import TokenScores
+from tfx_transformer.models.token_scores import TokenScores, score
 
 
-def token_losses(token_ids: Tensor, logits: Tensor | TokenScores) -> Tensor:
-    """-log p(id), per token: float32 (batch, length) from int (batch, length) and float logits
-    (batch, length, vocabulary_size), or the scores of these tokens."""
-    if isinstance(logits, TokenScores):
-        return logits.losses
-    return ops.sparse_categorical_crossentropy(
-        ops.cast(token_ids, "int32"), ops.cast(logits, "float32"), from_logits=True
-    )
+def scores_of(token_ids: Tensor, predicted: Tensor | TokenScores) -> TokenScores:
+    """Return the scores of tokens, int (batch, length), from float logits (batch, length,
+    vocabulary_size), or from these scores."""
+    return predicted if isinstance(predicted, TokenScores) else score(token_ids, predicted)
 
 
 def each_token(values: Tensor, sample_weight: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -129,16 +125,11 @@ class TokenCrossentropy(WeightedLoss):
         self.label_smoothing = label_smoothing
 
     def call(self, y_true, y_pred):
-        losses = token_losses(y_true, y_pred)
+        scores = scores_of(y_true, y_pred)
         if not self.label_smoothing:
-            return losses
+            return scores.losses
         # mean_v(-log p(v)) = -log p(y) + logit(y) - mean_v(logit(v)): no second softmax needed.
-        if isinstance(y_pred, TokenScores):
-            return losses + self.label_smoothing * y_pred.gaps
-        logits = ops.cast(y_pred, "float32")
-        ids = ops.expand_dims(ops.cast(y_true, "int32"), -1)
-        true_logits = ops.squeeze(ops.take_along_axis(logits, ids, axis=-1), -1)
-        return losses + self.label_smoothing * (true_logits - ops.mean(logits, axis=-1))
+        return scores.losses + self.label_smoothing * scores.gaps
 
     def get_config(self):
         return {**super().get_config(), "label_smoothing": self.label_smoothing}
@@ -154,7 +145,7 @@ class Perplexity(keras.metrics.Mean):
         super().__init__(name=name, **kwargs)
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        super().update_state(*each_token(token_losses(y_true, y_pred), sample_weight))
+        super().update_state(*each_token(scores_of(y_true, y_pred).losses, sample_weight))
 
     def result(self):
         return ops.exp(super().result())
@@ -177,7 +168,7 @@ class BitsPerByte(keras.metrics.Mean):
         self.bytes_per_token = bytes_per_token
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        bits = token_losses(y_true, y_pred) / (math.log(2) * self.bytes_per_token)
+        bits = scores_of(y_true, y_pred).losses / (math.log(2) * self.bytes_per_token)
         super().update_state(*each_token(bits, sample_weight))
 
     def get_config(self):
@@ -194,12 +185,7 @@ class TokenAccuracy(keras.metrics.Mean):
         super().__init__(name=name, **kwargs)
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        if isinstance(y_pred, TokenScores):
-            hits = y_pred.hits
-        else:
-            right = ops.equal(ops.cast(y_true, "int32"), ops.cast(ops.argmax(y_pred, -1), "int32"))
-            hits = ops.cast(right, "float32")
-        super().update_state(*each_token(hits, sample_weight))
+        super().update_state(*each_token(scores_of(y_true, y_pred).hits, sample_weight))
 
 
 class _Contrast(WeightedLoss):

@@ -12,7 +12,7 @@ from keras import ops
 from tfx_transformer.data.batches import Batches
 from tfx_transformer.evaluation.intervals import Interval, bootstrap_interval
 from tfx_transformer.models.decoding import compile_function
-from tfx_transformer.models.losses import token_losses
+from tfx_transformer.models.losses import scores_of
 
 
 class RowLosses(NamedTuple):
@@ -59,7 +59,7 @@ def row_losses(model: keras.Model, batches: Batches) -> RowLosses:
 
     def step(*batch):
         inputs, labels, weights = model.with_targets(batch)
-        losses = token_losses(labels, model(inputs, training=False))
+        losses = scores_of(labels, model(inputs, training=False)).losses
         weights = ops.cast(weights, losses.dtype)
         return ops.sum(losses * weights, axis=1), ops.sum(weights, axis=1)
 

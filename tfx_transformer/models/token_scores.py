@@ -63,18 +63,19 @@ def _score_on_tensorflow(token_ids: Tensor, logits: Tensor) -> TokenScores:
         own = tf.gather(z, ids, batch_dims=len(ids.shape))
         # Both are taken from the highest logit, so that a loss near 0 is exact.
         highest = tf.reduce_max(z, axis=-1)
-        total = tf.math.log(tf.reduce_sum(tf.exp(z - highest[..., None]), axis=-1))
+        powers = tf.exp(z - highest[..., None])
+        total = tf.reduce_sum(powers, axis=-1)
+        losses = tf.math.log(total) - (own - highest)
 
         def gradient(a, b):
-            size = tf.shape(z)[-1]
-            slopes = a[..., None] * tf.exp(z - (highest + total)[..., None])
+            size = tf.shape(powers)[-1]
+            slopes = powers * (a / total)[..., None]
             slopes -= (b / tf.cast(size, tf.float32))[..., None]
             flat = tf.reshape(slopes, (-1, size))
             places = tf.stack([tf.range(tf.shape(flat)[0]), tf.reshape(ids, (-1,))], axis=1)
             flat = tf.tensor_scatter_nd_add(flat, places, tf.reshape(b - a, (-1,)))
-            return tf.cast(tf.reshape(flat, tf.shape(z)), logits.dtype)
+            return tf.cast(tf.reshape(flat, tf.shape(powers)), logits.dtype)
 
-        losses = total - (own - highest)
         return (losses, own - tf.reduce_mean(z, axis=-1)), gradient
 
     hits = tf.cast(tf.equal(tf.argmax(logits, -1, output_type=tf.int32), ids), tf.float32)
