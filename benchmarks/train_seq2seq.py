@@ -86,7 +86,8 @@ def torch_system(settings: Settings, compiled: bool, bfloat16: bool):
 
 
 def keras_hub_model(rate: float):
-    """The shape from keras-hub's layers: {"encoder_token_ids", "decoder_token_ids"} -> logits."""
+    """The shape from keras-hub's layers: {"encoder_token_ids", "decoder_token_ids"} -> logits; and
+    its loss."""
     import keras
     import keras_hub
 
@@ -118,12 +119,14 @@ def keras_hub_model(rate: float):
         vectors = keras_hub.layers.TransformerDecoder(**block)(vectors, memory)
     vectors = keras.layers.LayerNormalization(epsilon=1e-5)(vectors)
     logits = table(vectors, reverse=True)
-    return keras.Model({"encoder_token_ids": source, "decoder_token_ids": target}, logits)
+    model = keras.Model({"encoder_token_ids": source, "decoder_token_ids": target}, logits)
+    return model, keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
 def tfx_model(rate: float):
-    """The shape from this repository, called with the same inputs as `keras_hub_model`."""
-    from tfx_transformer import Seq2SeqLM, TransformerConfig
+    """The shape from this repository, called with the same inputs as `keras_hub_model`; and its
+    loss."""
+    from tfx_transformer import Seq2SeqLM, TokenCrossentropy, TransformerConfig
 
     config = TransformerConfig(
         vocabulary_size=VOCABULARY,
@@ -133,19 +136,18 @@ def tfx_model(rate: float):
         activation="gelu",
         **SHAPE,
     )
-    return Seq2SeqLM(config)
+    return Seq2SeqLM(config), TokenCrossentropy()
 
 
 def fit(settings: Settings, build, jit_compile: bool | str, policy: str):
-    """`model.fit` on one repeated batch; `build(rate)` makes the model."""
+    """`model.fit` on one repeated batch; `build(rate)` makes the model and its loss."""
     import keras
 
     keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy(policy)
     source, target, labels = batch()
     features = {"encoder_token_ids": source, "decoder_token_ids": target}
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model = build(settings["dropout"])
+    model, loss = build(settings["dropout"])
     train = keras_step(model, loss, jit_compile, features, labels, STEPS)
 
     def step() -> int:

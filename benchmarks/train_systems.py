@@ -70,10 +70,16 @@ def keras_step(
     model: Any, loss: Any, jit_compile: bool | str, features: Any, labels: np.ndarray, steps: int
 ) -> Callable[[], None]:
     """Compile a Keras model, and return a function that trains it for some steps by `fit`, on one
-    repeated batch."""
+    repeated batch. Our models are trained by the AdamW of our recipes, which also clips the
+    gradient; others by that of Keras."""
     import keras
 
-    optimizer = keras.optimizers.AdamW(RATE, weight_decay=DECAY)
+    import tfx_transformer as tfx
+
+    if type(model).__module__.startswith(tfx.__name__):
+        optimizer = tfx.training.adamw(RATE, decay="constant", weight_decay=DECAY)
+    else:
+        optimizer = keras.optimizers.AdamW(RATE, weight_decay=DECAY)
     model.compile(optimizer, loss, weighted_metrics=[], jit_compile=jit_compile)
     batches = shapes.repeated(features, labels)
 
