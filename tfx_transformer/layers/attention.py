@@ -200,7 +200,9 @@ class MultiHeadAttention(keras.layers.Layer):
                     write_cache(old, new, place)
                     for old, new in zip(cache, (key, value), strict=True)
                 )
-                key, value = (first_slots(one, cache_slots) for one in written)
+                key, value = written
+                if cache_slots is not None:
+                    key, value = key[:, :, :cache_slots], value[:, :, :cache_slots]
         else:
             projected = isinstance(memory, (tuple, list))
             key, value = memory if projected else self.project_memory(memory)
@@ -443,15 +445,6 @@ def _by_rows(function, x, y):
         return function(x, y)
     rows = [function(x[index : index + 1], row) for index, row in enumerate(y)]
     return ops.concatenate(rows, axis=0)
-
-
-def first_slots(cache: Any, count: int | None) -> Any:
-    """Return the first slots of a cache, or of each of its separate rows; None: all."""
-    if count is None:
-        return cache
-    if isinstance(cache, list):
-        return [first_slots(row, count) for row in cache]
-    return cache[:, :, :count]
 
 
 def write_cache(cache: Any, new: Tensor, position: Tensor) -> Any:
