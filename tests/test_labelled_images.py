@@ -123,7 +123,7 @@ def test_bad_images_are_named_by_row(damaged, tmp_path):
         message = message_of(path)
         assert message.startswith(f"{path}, row 4: ")
         assert reason in message.splitlines()[0]
-        assert "--skip-bad-rows" in message
+        assert "--skip-bad-rows" in message and "folder of a label" not in message
 
 
 def test_bad_images_are_listed(damaged):
@@ -163,8 +163,10 @@ def test_a_text_in_place_of_a_path(folder, tmp_path):
 def test_nothing_can_be_used(tmp_path):
     path = write_table(tmp_path / "train.csv", [["a.png", "dog"], ["b.png", "cat"]])
     message = message_of(path, skip_bad_rows=True)
-    assert "none of the 2 images can be used" in message
+    assert "none of its 2 images can be used" in message
     assert "a.png: there is no such file" in message
+    write_table(path, [["a.png", "dog"]])
+    assert "train.csv: its only image cannot be used" in message_of(path, skip_bad_rows=True)
 
 
 def test_bad_files_in_a_folder(folder):
@@ -172,11 +174,15 @@ def test_bad_files_in_a_folder(folder):
     (folder / "dog" / "more").mkdir()
     message = message_of(folder)
     assert message.startswith(f"{folder / 'dog' / 'more'}: this is a folder")
+    assert "the folder of a label has its images directly inside" in message
     read = read_labelled_images(folder, skip_bad_rows=True)
     assert (len(read), read.rows) == (4, [1, 2, 3, 4])
     notes = f"{folder / 'dog' / 'notes.txt'}: this is not an image; it begins with b'good boy'"
     assert [(bad.row, bad.column) for bad in read.bad_rows] == [(5, None), (6, None)]
     assert read.bad_rows[1].reason == notes
+    (folder / "big cat" / "gone.png").symlink_to("nowhere.png")
+    message = message_of(folder)
+    assert "gone.png: there is no such file" in message and "table" not in message
 
 
 def test_folders_that_are_no_data_set(folder, tmp_path):

@@ -47,7 +47,8 @@ def usable_images(
     Raises:
         InputError: an image cannot be used; or none can.
     """
-    problems = problems_of(found.files, "working folder" if in_memory else "folder of the table")
+    base = "working folder" if in_memory else "folder of the table"
+    problems = problems_of(found.files, base if column else "")
     bad = [i for i, problem in enumerate(problems) if problem]
     if bad and not skip_bad_rows:
         place = f"{found.path}, row {found.rows[bad[0]]}: " if column else ""
@@ -56,9 +57,8 @@ def usable_images(
         skip += "  (they are then listed among the bad rows)."
         raise InputError(f"{place}{problems[bad[0]]}{skip if flag else ''}")
     if len(bad) == len(found):
-        raise InputError(
-            f"{found.path}: none of the {len(bad)} images can be used.\n  {problems[0]}"
-        )
+        which = "its only image cannot" if len(bad) == 1 else f"none of its {len(bad)} images can"
+        raise InputError(f"{found.path}: {which} be used.\n  {problems[0]}")
     bad_rows = found.bad_rows + [
         BadRow(
             found.rows[i],
@@ -79,7 +79,7 @@ def problems_of(files: Iterable[Any], base: str) -> list[str]:
 
     Args:
         files: paths, or pixels.
-        base: name of the folder where paths start.
+        base: name of the folder where paths start; "": they are those of a folder.
     """
     return in_threads(functools.partial(_problem, base=base), files)
 
@@ -107,10 +107,8 @@ def _problem(file: Any, base: str) -> str:
         return ""
     # os.path returns False, without an error, for a text that cannot be a path.
     if os.path.isdir(file):
-        return (
-            f"{file}: this is a folder.\n"
-            "  Expected an image; the folder of a label has its images directly inside."
-        )
+        where = "." if base else "; the folder of a label has its images directly inside."
+        return f"{file}: this is a folder.\n  Expected an image{where}"
     if not os.path.exists(file):
         return _missing(file, base)
     try:
@@ -121,6 +119,8 @@ def _problem(file: Any, base: str) -> str:
 
 
 def _missing(file: Path, base: str) -> str:
+    if not base:
+        return f"{file}: there is no such file.\n  If it is a link to one, remove or mend it."
     name = str(file)
     name = name if len(name) <= _LONGEST_SHOWN else f"{name[: _LONGEST_SHOWN - 1]}…"
     if not os.path.isdir(file.parent):
