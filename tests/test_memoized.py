@@ -10,11 +10,14 @@ from tiny_models import tiny_config
 import tfx_transformer as tfx
 from tfx_transformer.export import _computes_as_saved
 from tfx_transformer.generation.options import GenerationOptions
+from tfx_transformer.generation.preprocessors import new_preprocessor
+from tfx_transformer.generation.text import TextGenerator
 from tfx_transformer.models.decoding import KerasEngine
 from tfx_transformer.models.encoders import Classifier
 from tfx_transformer.models.memoized import MemoizedEngine
 from tfx_transformer.models.predicting import EncoderEngine
 from tfx_transformer.models.tasks import CausalLM
+from tfx_transformer.training.run import Run
 
 
 class Backwards:
@@ -33,6 +36,22 @@ class Backwards:
 
     def session(self) -> Any:
         return "a session"
+
+
+def test_a_run_writes_each_held_out_text_once():
+    tokenizer = tfx.Tokenizer.train(["a cat and a dog"], 270)
+    old, new = Backwards(), Backwards()
+    for engine in (old, new):
+        engine.config = tiny_config(vocabulary_size=tokenizer.vocabulary_size)
+    preprocessor = new_preprocessor("seq2seq", tokenizer)
+    texts = ["a cat", "a dog", "and a cat"]
+    run = object.__new__(Run)
+    run.past = SimpleNamespace(path="own", open=lambda: TextGenerator(old, preprocessor))
+    generator, run.answering = TextGenerator(new, preprocessor), None
+    run._written_for = generator, texts, texts
+    assert run._compare().count == 3
+    assert run._write(generator, texts) == generator.generate(texts)
+    assert [len(asked) for asked in new.asked] == [3, 3], "the second time by `generate` alone"
 
 
 def test_a_prompt_is_answered_once():

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import openpyxl
@@ -252,7 +253,7 @@ def test_taggers_regressors_and_translators_compare_what_they_say():
 
     def made(kind, old, **attributes):
         run = object.__new__(kind)
-        run.__dict__ |= {"past": Settled(old), **attributes}
+        run.__dict__ |= {"past": Settled(old), "answering": None, **attributes}
         return run._compare()
 
     texts = [f"Tokyo {n}" for n in range(6)]
@@ -591,6 +592,8 @@ def two(tmp_path, monkeypatch):
 
 class Says:
     """Answers every text by a table."""
+
+    engine = SimpleNamespace(config=None)
 
     def __init__(self, answers, names=()):
         self.answers = answers

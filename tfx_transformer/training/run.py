@@ -341,10 +341,8 @@ class Run:
         if not references or not all(isinstance(text, str) for text in texts):
             return None
         doing(f"comparing with {self.past.path}")
-        old, new = (
-            answering.generate(texts, truncate=True) for answering in (self.past.open(), generator)
-        )
-        return compare_texts(old, new, references)
+        old = self.past.open().generate(texts, truncate=True)
+        return compare_texts(old, self._write(generator, texts), references)
 
     def show_cost(
         self,
@@ -624,10 +622,11 @@ class Run:
         return self._result(training, scores)
 
     def _write(self, generator: TextGenerator, texts: Sequence[Prompt]) -> list[str]:
-        """Return what the trained model writes for held-out texts, and keep it for the comparison
-        with the exports."""
-        self.answering = answering = memoize(generator)
-        return answering.generate(texts, truncate=True)
+        """Return what the trained model writes for held-out texts. Each is written once, and kept
+        for the comparison with the exports."""
+        if not isinstance(self.answering, TextGenerator):
+            self.answering = memoize(generator)
+        return self.answering.generate(texts, truncate=True)
 
     def _loss_intervals(self, model: keras.Model) -> dict[str, Interval | None]:
         """Return the intervals of the scores of a held-out text, over its blocks."""
