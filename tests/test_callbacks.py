@@ -1,5 +1,6 @@
 """What training shows and when it stops, with a clock of our own."""
 
+import importlib
 import io
 import sys
 import types
@@ -146,6 +147,15 @@ def test_training_stops_before_the_limit(clock):
         limit.on_epoch_end(epoch)
         stopped.append(model.stop_training)
     assert stopped == [False, False, True]
+    # One more epoch is to fit after the second one.
+    limit = TimeLimit(minutes=10, later=1)
+    limit.set_model(model := types.SimpleNamespace(stop_training=False))
+    limit.on_train_begin()
+    for epoch, expected in enumerate([False, True]):
+        clock.now += 180
+        limit.on_epoch_end(epoch)
+        assert model.stop_training == expected
+    assert limit.rest().minutes == pytest.approx(4) and limit.rest().later == 0
 
 
 def test_previews_show_what_changed(capsys):
@@ -204,7 +214,31 @@ def test_a_run_stops_early_and_keeps_the_best(tmp_path):
     assert (stopping.monitor, stopping.patience) == ("val_loss", 7)
     assert stopping.restore_best_weights
     limits = [c for c in run.callbacks(None, *texts, minutes=1.5) if isinstance(c, TimeLimit)]
-    assert [limit.minutes for limit in limits] == [1.5]
+    assert [(limit.minutes, limit.later) for limit in limits] == [(1.5, 0)]
+    run.settings = {"quantization_aware": "int8", "quantization_epochs": 2}
+    (limit,) = (c for c in run.callbacks(None, *texts, minutes=3) if isinstance(c, TimeLimit))
+    assert (limit.minutes, limit.later) == (3, 2)
+
+
+def test_epochs_with_rounded_weights_have_the_minutes_that_are_left(tmp_path, clock, monkeypatch):
+    module = importlib.import_module("tfx_transformer.training.run")
+    found = []
+
+    def fit(model, batches, checks, epochs, callbacks, **_):
+        for callback in callbacks:
+            if isinstance(callback, TimeLimit):
+                callback.on_train_begin()
+        clock.now += 240
+
+    monkeypatch.setattr(module, "fit", fit)
+    monkeypatch.setattr(module, "model_of", lambda *_: {})
+    monkeypatch.setattr(module, "train_rounded", lambda *arguments, **_: found.extend(arguments))
+    run = Run("r", {"quantization_aware": "int8", "learning_rate": 1e-3}, root=tmp_path)
+    watch = run.callbacks(None, minutes=10)
+    run.fit(types.SimpleNamespace(task="causal"), [0] * 3, [0], 5, watch)
+    _, _, _, epochs, (progress, limit) = found
+    assert epochs == 3 and progress is watch[0]
+    assert isinstance(limit, TimeLimit) and limit.minutes == pytest.approx(6)
 
 
 def test_a_run_replaces_what_an_earlier_one_left(tmp_path):

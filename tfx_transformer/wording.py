@@ -389,7 +389,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "学習データ{rows:,}件で各層の出力の変化が最小になるように丸めています",
     ),
     "rounded trained": (
-        "4-bit weights are rounded to nearest, as in the last passes of the training.",
+        "4-bit weights are rounded to nearest, as in the last epochs of the training.",
         "4ビットの重みは、学習の最後のエポックと同じ最近接丸めです。",
     ),
     "rounded by nearest": ("to nearest", "最近接"),

@@ -32,8 +32,8 @@ def check_four_bits(config: Any) -> None:
 
 
 def trained_format(config: Mapping[str, Any]) -> str:
-    """Return the number format that the last passes of a training rounded weights to, "int4" or
-    "int8"; "": there were no such passes.
+    """Return the number format that the last epochs of a training rounded weights to, "int4" or
+    "int8"; "": there were no such epochs.
 
     Args:
         config: content of the config.json of a bundle.
@@ -49,7 +49,7 @@ class Choice:
     Attributes:
         way: "nearest"; "scales": to nearest, with the scale of each 32 weights that makes the
             smallest error; "rows": so that the outputs of each layer change least on `rows` rows;
-            "trained": to nearest, as in the last passes of the training.
+            "trained": to nearest, as in the last epochs of the training.
         changes: the mean change of the answers by each way; see `export.choosing.changes_of`.
         rows: count of the training rows on which weights were rounded.
         compared: count of the other rows, on which the ways were compared.

@@ -220,11 +220,12 @@ class TimeLimit(ResumableCallback):
 
     Args:
         minutes: limit of training and validation together.
+        later: epochs of a training that follows, which are to fit too.
     """
 
-    def __init__(self, minutes: float) -> None:
+    def __init__(self, minutes: float, later: int = 0) -> None:
         super().__init__()
-        self.minutes = minutes
+        self.minutes, self.later = minutes, later
 
     def state(self) -> float:
         """Return the seconds of training so far, for a checkpoint."""
@@ -239,8 +240,12 @@ class TimeLimit(ResumableCallback):
 
     def on_epoch_end(self, epoch, logs=None):
         elapsed = (time.monotonic() - self.begin) / 60
-        if elapsed * (epoch + 2) / (epoch + 1) > self.minutes:
+        if elapsed * (epoch + 2 + self.later) / (epoch + 1) > self.minutes:
             self.model.stop_training = True
+
+    def rest(self) -> TimeLimit:
+        """Return the limit of the training that follows now: the minutes that are left."""
+        return TimeLimit(self.minutes - self.state() / 60)
 
 
 class HeldOutScore(keras.callbacks.Callback):

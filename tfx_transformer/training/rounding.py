@@ -1,4 +1,4 @@
-"""The last passes of a training, in which weights are rounded as in a quantized file."""
+"""The last epochs of a training, in which weights are rounded as in a quantized file."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ def train_rounded(
     """Train a trained model further, so that rounding its weights harms it less.
 
     Each step computes with the rounded weights of a file, and its gradient moves the weights
-    themselves: quantization-aware training (Jacob et al. 2018, section 3). The weights of the pass
-    with the lowest validation loss, rounded, are kept if it is lower than before the first pass;
-    else all weights are as before.
+    themselves: quantization-aware training (Jacob et al. 2018, section 3). The weights of the epoch
+    with the lowest validation loss, rounded, are kept if it is lower than before the first epoch;
+    else all weights are as before, also those that are not trained.
 
     Args:
         model: compiled with `adamw`, without adapters; its optimizer and history stay.
         batches, checks: training and validation batches, as for `fit`.
-        epochs: number of passes.
+        epochs: number of epochs.
         callbacks: as for `fit`.
         form: "int4" or "int8", the format of the file.
         rate: highest learning rate. It rises in the first tenth of the steps.
-        steps: steps of a pass.
-        checkpoints: where those of these passes are written and read; no others are there.
+        steps: steps of an epoch.
+        checkpoints: where those of these epochs are written and read; no others are there.
         options: more arguments of `fit`.
 
     Returns: "format", "epochs", and "val_loss_before" and "val_loss", the validation loss of the
@@ -58,7 +58,7 @@ def train_rounded(
     Raises:
         InputError: see `fit`.
     """
-    variables = list(model.trainable_variables)
+    variables = list(model.weights)
     before = [keras.ops.convert_to_numpy(variable.value) for variable in variables]
     optimizer, history = model.optimizer, model.history
     model.optimizer = _same_kind(optimizer, rate, epochs * steps)

@@ -439,12 +439,14 @@ class Run:
                         **options,
                     )
                 if form:
+                    shown = [one for one in callbacks if isinstance(one, Progress)]
+                    limits = [one.rest() for one in callbacks if isinstance(one, TimeLimit)]
                     self.rounded = train_rounded(
                         model,
                         batches,
                         checks,
-                        self.settings.get("quantization_epochs") or EPOCHS,
-                        [one for one in callbacks if isinstance(one, Progress)],
+                        self._rounded_epochs,
+                        [*shown, *limits],
                         form=form,
                         rate=RATE * self.settings["learning_rate"],
                         checkpoints=self._rounded_checkpoints,
@@ -457,6 +459,13 @@ class Run:
         hosts.leave()
         if place.index:
             raise devices.Followed(place)
+
+    @property
+    def _rounded_epochs(self) -> int:
+        """The number of epochs with rounded weights, which follow the others."""
+        if not self.settings.get("quantization_aware"):
+            return 0
+        return self.settings.get("quantization_epochs") or EPOCHS
 
     def refuse(self, found: Sequence[str]) -> None:
         """Raise if the interrupted run of this name differs; with "overwrite", remove its
@@ -544,7 +553,8 @@ class Run:
         check_ends(patience, minutes)
         mode = "min" if judged == "val_loss" else "max"
         stopping = BestWeights(judged, mode, patience, self.grain)
-        return [*([TimeLimit(minutes)] if minutes else []), stopping, WorthSaving()]
+        limits = [TimeLimit(minutes, self._rounded_epochs)] if minutes else []
+        return [*limits, stopping, WorthSaving()]
 
     def save(
         self,
