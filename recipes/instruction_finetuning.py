@@ -180,7 +180,7 @@ def main(
         )
         if by_tokens:
             length = min(max_length, model.config.max_sequence_length)
-            taught_by.check_tokens(length, (model, tokenizer))
+            taught_by.check_tokens(length, (model, tokenizer), base)
     else:
         ids = {}
         if by_tokens:

@@ -82,10 +82,11 @@ def test_the_loss_of_numbers_by_hand(absolute, expected):
     assert found.tolist() == pytest.approx(expected)
 
 
-def likeliest(logits, count, temperature):
-    """The ids of the likeliest tokens and their log-probabilities, as batches hold them."""
+def likeliest(logits, count, temperature, known=None):
+    """The ids of the likeliest of the known tokens and their log-probabilities, as batches hold
+    them."""
     logs = log_softmax(logits.astype(float) / temperature, axis=-1)
-    ids = np.argsort(-logs, axis=-1)[..., :count]
+    ids = np.argsort(-logs[..., :known], axis=-1)[..., :count]
     return np.concatenate([ids, np.take_along_axis(logs, ids, axis=-1)], axis=-1)
 
 
@@ -333,9 +334,10 @@ def test_batches_of_answers_have_the_likeliest_tokens(pack):
     tokenizer = Tokenizer.train([], 259 + len(ROLE_TOKENS), ROLE_TOKENS)
     template = ChatTemplate.of(tokenizer)
     size = tokenizer.vocabulary_size
-    model = tiny_causal(vocabulary_size=size, max_sequence_length=29)
+    # Half of the ids that the model has room for mean nothing.
+    model = tiny_causal(vocabulary_size=2 * size, max_sequence_length=29)
     examples, _ = instruction_examples(CHATS, template, 29)
-    answers = NextTokens(model, 3.0, 4)(examples)
+    answers = NextTokens(model, 3.0, 4, size)(examples)
     options = {"batch_size": 2, "max_length": 29, "pack": pack, "shuffle": False}
     taught = taught_instructions(CHATS, template, answers, **options)
     plain = instructions(CHATS, template, **options)
@@ -349,7 +351,8 @@ def test_batches_of_answers_have_the_likeliest_tokens(pack):
         np.testing.assert_array_equal(y[..., 0][counted], labels[counted])
         assert not np.any(y[..., 1:][~counted])
         # The same by the logits of whole batches, packed or not.
-        expected = likeliest(np.asarray(model(inputs, training=False)), 4, 3.0)[counted]
+        logits = np.asarray(model(inputs, training=False))
+        expected = likeliest(logits, 4, 3.0, known=size)[counted]
         found = np.asarray(y)[..., 1:][counted]
         np.testing.assert_array_equal(found[:, :4], expected[:, :4])
         np.testing.assert_allclose(found[:, 4:], expected[:, 4:], atol=1e-4)

@@ -1,9 +1,12 @@
 """A student of a teacher: the losses by SciPy, the file of answers, and the recipes."""
 
 import csv
+import gc
 import json
 import math
+import re
 import shutil
+import weakref
 from collections import Counter
 from pathlib import Path
 
@@ -41,13 +44,16 @@ from tfx_transformer.models.distillation import (
     soft_divergence,
 )
 from tfx_transformer.text.framing import frame
+from tfx_transformer.text.tools import Tools
 from tfx_transformer.text.words import words
 from tfx_transformer.training.answers import AnswerFile
 from tfx_transformer.training.callbacks import Progress
+from tfx_transformer.training.classification import ClassifierRun
 from tfx_transformer.training.defaults import embedder_defaults, student_defaults
 from tfx_transformer.training.facts import name_of_source
 from tfx_transformer.training.past import Past
 from tfx_transformer.training.teachers import Teacher
+from tfx_transformer.training.token_teachers import TokenTeacher
 
 # The losses
 
@@ -310,6 +316,16 @@ def test_a_bundle_answers_by_its_file(text_classifier, encoder_texts, tmp_path):
     assert type(teacher.open().engine).__module__.startswith("tfx_transformer.runtime")
 
 
+def test_a_teacher_is_not_in_memory_when_it_has_answered(text_classifier, tmp_path):
+    examples = LabelledTexts([("a",), ("b",)], [("dog",), ("猫",)], [2, 3], "my.csv")
+    teacher = Teacher(text_classifier.path, "classification")
+    model = weakref.ref(teacher.open())
+    ClassifierRun("r", {}, root=tmp_path).ask(teacher, NAMES, examples, examples)
+    gc.collect()
+    assert model() is None
+    assert teacher.open().labels.names == NAMES
+
+
 def test_an_image_classifier_answers_each_image_once(image_classifier, tmp_path, monkeypatch):
     files = image_classifier.inputs
     copy = shutil.copy(files[2], tmp_path / "copy.png")
@@ -478,9 +494,8 @@ def test_a_whole_run(tables, text_classifier, bare, command):
     config = tfx.bundle.read_config("saved_models/small")
     assert config["labels"] == sorted(NAMES)
     assert config["data"]["teacher"] == Path(text_classifier.path).name
-    assert "\n- without labels: more.txt, " in Path("saved_models/small/README.md").read_text(
-        "utf-8"
-    )
+    card = Path("saved_models/small/README.md").read_text("utf-8")
+    assert "\n- answered by the teacher: more.txt, " in card
 
 
 @pytest.mark.slow
@@ -521,8 +536,12 @@ def test_settings_that_contradict_the_teacher(tables, text_embedder, command):
     ):
         status, _, errors = command("run", recipe, *teacher, flag)
         assert status == 2 and said in errors, errors
-    status, _, errors = command("run", "instruction_finetuning", *teacher, "--teacher-share=0")
-    assert status == 2 and "nothing is learned from --teacher" in errors
+    for recipe in ("instruction_finetuning", "tagging"):
+        status, _, errors = command("run", recipe, *teacher, "--teacher-share=0")
+        assert status == 2 and "nothing is learned from --teacher" in errors
+    unused = ("--teacher-share=0", "--teacher-answers=join", "--temperature=3")
+    status, _, errors = command("run", "instruction_finetuning", *teacher, *unused)
+    assert status == 2 and "--temperature is 3.0, but no probabilities are learned" in errors
 
 
 @pytest.mark.parametrize(
@@ -794,10 +813,20 @@ def test_an_assistant_and_its_teacher_have_one_tokenizer(tables, encoder_texts, 
         tfx.save(name, tiny_causal(**sizes), tokenizer)
     run = ("run", "instruction_finetuning", "--csv", "my.csv", "--teacher", "large")
     status, _, errors = command(*run, "--base", "other", "--max-length", "40")
-    assert status == 2 and "have different tokenizers" in errors
+    assert status == 2 and "the base other and the teacher large have different" in errors
+    assert re.search(r"tokenizers \(token 26\d is '.+' and '.+'\), so", errors)
     assert "--teacher-share 0 --teacher-answers replace" in errors
     status, _, errors = command(*run)
     assert status == 2 and "the teacher large reads 50 tokens, but --max-length is 128" in errors
+    teacher = TokenTeacher("large")
+    _, tokenizer = teacher.writer
+    # What a model has room for does not matter.
+    sizes["vocabulary_size"] += 9
+    teacher.check_tokens(40, (tiny_causal(**sizes), tokenizer))
+    tokenizer.tools = Tools([{"name": "wake", "parameters": {"type": "object"}}])
+    tfx.save("caller", tiny_causal(**sizes), tokenizer)
+    with pytest.raises(InputError, match="the teacher caller calls tools"):
+        TokenTeacher("caller")
 
 
 @pytest.mark.slow

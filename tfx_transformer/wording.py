@@ -264,7 +264,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "card held_out_rows": ("held-out rows", "検証用の行数"),
     "card tokens": ("tokens", "トークン数"),
     "card teacher": ("teacher", "教師モデル"),
-    "card unlabelled": ("without labels", "ラベルなしのデータ"),
+    "card unlabelled": ("answered by the teacher", "教師モデルが答えたデータ"),
     "card rehearsed": ("rehearsed", "復習用のデータ"),
     "card columns": ("columns", "列"),
     "card scores": ("Scores", "評価"),

@@ -75,7 +75,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "part": ("part", "区分"),
     "training part": ("training", "学習"),
     "validation part": ("held out", "検証"),
-    "unlabelled part": ("without labels", "ラベルなし"),
+    "unlabelled part": ("answered by the teacher", "教師モデルが答えるデータ"),
     "rehearsed part": ("rehearsed", "復習"),
     "rows": ("rows", "行数"),
     "images": ("images", "画像数"),

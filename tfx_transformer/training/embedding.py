@@ -108,6 +108,7 @@ class EmbedderRun(Run):
             )
             for part in (train, held_out)
         )
+        teacher.close()  # the training needs the memory
         before = len(self.rows or train.rows)
         self.tokens_per_epoch = round(self.tokens_per_epoch * len(train) / before)
         self.rows = train.rows

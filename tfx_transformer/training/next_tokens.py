@@ -26,16 +26,19 @@ class NextTokens:
         model: a `CausalLM`.
         temperature: divisor of the logits, above 0.
         kept: number of tokens at each place.
+        known: number of tokens that a tokenizer has, the first ones: the model may have room for
+            more, which mean nothing.
     """
 
-    def __init__(self, model: keras.Model, temperature: float, kept: int) -> None:
+    def __init__(self, model: keras.Model, temperature: float, kept: int, known: int) -> None:
         self._model, self._temperature, self._kept = model, temperature, kept
+        self._known = known
         self._run = compile_function(self._likeliest, [("int32", 2)])
 
     def _likeliest(self, token_ids: Tensor) -> tuple[Tensor, Tensor]:
         logits = ops.cast(self._model({"token_ids": token_ids}, training=False), "float32")
         logs = ops.log_softmax(logits / self._temperature, axis=-1)
-        best: Any = ops.top_k(logs, self._kept)
+        best: Any = ops.top_k(logs[..., : self._known], self._kept)
         return best[1], best[0]
 
     def __call__(self, examples: Sequence[Example]) -> list[np.ndarray]:

@@ -210,19 +210,29 @@ def _check_teacher(settings: Mapping[str, Any]) -> None:
                 "--hard-negatives is of no use with --teacher, which gives all cosines.\n"
                 "  Drop one of them."
             )
-        learned = settings.get("teacher_share", 1) or settings.get("unlabelled")
-        if settings.get("teacher_answers") == "keep" and not learned:
-            raise InputError(
-                "--teacher-share is 0, but --teacher-answers is keep, so nothing is learned from "
-                "--teacher.\n"
-                "  Add --teacher-answers replace or join, or --unlabelled; or leave out --teacher."
-            )
+        if not settings.get("teacher_share", 1):
+            _check_answers(settings)
     elif settings.get("unlabelled"):
         noun = "images" if "image_size" in settings else "texts"
         raise InputError(
             f"--unlabelled is {settings['unlabelled']}, but there is no --teacher to answer its "
             f"{noun}.\n  Add --teacher, such as a bundle that was made with --base, or leave out "
             "--unlabelled."
+        )
+
+
+def _check_answers(settings: Mapping[str, Any]) -> None:
+    """Raise if nothing is learned from the teacher, whose share of the loss is 0."""
+    if "teacher_answers" not in settings:  # the loss alone has answers of the teacher
+        raise InputError(
+            "--teacher-share is 0, so nothing is learned from --teacher.\n"
+            "  Raise --teacher-share, or leave out --teacher."
+        )
+    if settings["teacher_answers"] == "keep" and not settings.get("unlabelled"):
+        raise InputError(
+            "--teacher-share is 0, but --teacher-answers is keep, so nothing is learned from "
+            "--teacher.\n"
+            "  Add --teacher-answers replace or join, or --unlabelled; or leave out --teacher."
         )
 
 
@@ -248,6 +258,9 @@ def _unused(settings: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     elif "teacher_share" in settings:
         reason = "labels are not smoothed with --teacher"
         found["label_smoothing"] = (reason, "Train without --teacher")
+        if not settings["teacher_share"]:
+            reason = "no probabilities are learned with --teacher-share 0"
+            found["temperature"] = (reason, "Raise --teacher-share")
         if "teacher_answers" in settings and settings["teacher_share"] and not settings.get("base"):
             reason = "the model gets the tokenizer of --teacher"
             found["vocabulary_size"] = (reason, "Add --teacher-share 0")

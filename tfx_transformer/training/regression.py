@@ -65,7 +65,8 @@ class RegressorRun(Run):
         answers, apart = found[: len(texts)], found[len(texts) :]
         self.taught = apart.astype("float64")
         r2 = score_numbers(self.taught, np.asarray(held_out.numbers, "float64"))["r2"]
-        self._show_teacher(teacher, f"R² {r2:.3f} on the held-out rows", train, others)
+        what = f"R² {r2:.3f} on the held-out rows"
+        self._show_teacher(teacher, what, train, others, "a number")
         return answers, apart
 
     def watch(

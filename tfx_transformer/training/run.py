@@ -255,7 +255,8 @@ class Run:
         joined: bool = False,
         beams: int = 1,
     ) -> Pairs:
-        """Return training pairs with the translations of a teacher: see `data.taught_pairs`.
+        """Return training pairs with the translations of a teacher, and forget its model: see
+        `data.taught_pairs`.
 
         `teacher.bin` in the folder keeps the translations for a later run with the same teacher,
         such as an interrupted run that goes on.
@@ -269,6 +270,7 @@ class Run:
         """
         sources = [*train.source, *(others.flat_texts() if others else [])]
         answers = teacher.texts(sources, self._folder.file(ANSWERS), beams)
+        teacher.close()  # the training needs the memory
         taught = taught_pairs(train, answers, others, joined)
         more = f", {quantity(len(others), 'text')} without a translation" if others else ""
         print(f"teacher     {teacher.source}: {quantity(len(answers), 'translation')}{more}")
@@ -278,19 +280,26 @@ class Run:
         return taught
 
     def _show_teacher(
-        self, teacher: Teacher, answers: str, train: Examples, others: Unlabelled | None
+        self,
+        teacher: Teacher,
+        answers: str,
+        train: Examples,
+        others: Unlabelled | None,
+        label: str = "a label",
     ) -> None:
-        """Print and record a teacher that answers training examples, and add the rows of its
-        examples without labels to those of the training data.
+        """Print and record a teacher that has answered training examples, and forget its model. Add
+        the rows of its examples without labels to those of the training data.
 
         Args:
             teacher: the teacher.
             answers: how good its answers to the held-out examples are.
             train: the training examples.
             others: those without labels; None: none.
+            label: what these are without.
         """
+        teacher.close()  # the training needs the memory
         noun = "image" if teacher.images else "text"
-        more = f", {quantity(len(others), noun)} without a label" if others else ""
+        more = f", {quantity(len(others), noun)} without {label}" if others else ""
         print(f"teacher     {teacher.source}: {answers}{more}")
         self._record_teacher(teacher, others)
         if others:

@@ -76,7 +76,7 @@ class TaggerRun(Run):
         ]
         f1 = count_spans(self.taught, held_out.spans).f1()
         what = f"entity F1 {100 * f1:.1f} % on the held-out rows"
-        self._show_teacher(teacher, what, train, others)
+        self._show_teacher(teacher, what, train, others, "spans")
         return answers, apart
 
     def watch(

@@ -51,7 +51,8 @@ class Teacher:
 
     Raises:
         InputError: it is missing; or its model has another task, has no head, reads images instead
-            of texts or the other way round, or needs a token that names the language to write.
+            of texts or the other way round, calls tools, or needs a token that names the language
+            to write.
     """
 
     def __init__(self, source: str | os.PathLike[str], *tasks: str, images: bool = False) -> None:
@@ -69,11 +70,17 @@ class Teacher:
         self.labels: list[str] = []
         self.multi_label = False
         self.columns = 1
+        self._calls_tools = False
         found = self._read_checkpoint() if self._is_checkpoint else self._read_bundle()
         if found not in tasks:
             raise InputError(
                 f"the teacher {source} is a model of task {found!r}.\n"
                 f"  Expected a model of task {' or '.join(map(repr, tasks))}."
+            )
+        if self._calls_tools:
+            raise InputError(
+                f"the teacher {source} calls tools: all its answers are calls.\n"
+                "  Choose a model that writes texts."
             )
         self.past = Past("" if self._is_checkpoint else self.folder)
         self._model: Any = None
@@ -85,6 +92,7 @@ class Teacher:
         self.labels = list(config.get("labels") or [])
         self.multi_label = bool(config["architecture"].get("multi_label"))
         self.columns = config.get("text_columns") or 1
+        self._calls_tools = bool(config.get("tools"))
         return str(config.get("task"))
 
     def _read_checkpoint(self) -> str:
@@ -221,6 +229,10 @@ class Teacher:
         if self._model is None:
             self._model = self._load() if self._is_checkpoint else open_bundle(self.folder, beams)
         return self._model
+
+    def close(self) -> None:
+        """Forget the model, which frees its memory; `open` loads it again."""
+        self._model = None
 
     def _load(self) -> Any:
         from tfx_transformer.models.decoding import text_generator

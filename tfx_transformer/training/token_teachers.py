@@ -14,6 +14,7 @@ from tfx_transformer import bundle
 from tfx_transformer.data.packing import Example
 from tfx_transformer.data.taught_token import likeliest_of
 from tfx_transformer.errors import InputError
+from tfx_transformer.reprs import short_repr
 from tfx_transformer.text.tokenizer import Tokenizer
 from tfx_transformer.training.answers import AnswerFile
 from tfx_transformer.training.teachers import Teacher
@@ -53,16 +54,19 @@ class TokenTeacher(Teacher):
 
         return text_base(self.folder, task="causal")
 
-    def check_tokens(self, max_length: int, base: tuple[Any, Tokenizer] | None = None) -> None:
+    def check_tokens(
+        self, max_length: int, base: tuple[Any, Tokenizer] | None = None, name: str = ""
+    ) -> None:
         """Raise if a student cannot learn the probabilities of its tokens.
 
         Args:
             max_length: most tokens that the student reads.
             base: model and tokenizer that the student begins with; None: it gets the tokenizer of
                 the teacher.
+            name: name of the base, for the message.
 
         Raises:
-            InputError: it reads fewer tokens, or the two have different tokenizers.
+            InputError: it reads fewer tokens, or an id is not the same token for both.
         """
         model, tokenizer = self.writer
         most = model.config.max_sequence_length
@@ -73,11 +77,12 @@ class TokenTeacher(Teacher):
             )
         if base is None:
             return
-        sizes = {base[0].config.vocabulary_size, model.config.vocabulary_size}
-        if len(sizes) > 1 or base[1].to_json() != tokenizer.to_json():
+        # A model may have room for more tokens than its tokenizer has.
+        if difference := _difference(base[1], tokenizer):
             raise InputError(
-                f"the base and the teacher {self.source} have different tokenizers, so the student "
-                "cannot learn the teacher's probabilities of tokens.\n"
+                f"the base {name} and the teacher {self.source} have different tokenizers "
+                f"({difference}), so the student cannot learn the teacher's probabilities of "
+                "tokens.\n"
                 "  Leave out --base, name one with the teacher's tokenizer, or let the student\n"
                 "  learn the teacher's texts alone: --teacher-share 0 --teacher-answers replace."
             )
@@ -103,9 +108,9 @@ class TokenTeacher(Teacher):
         """
         from tfx_transformer.training.next_tokens import NextTokens
 
-        model, _ = self.writer
+        model, tokenizer = self.writer
         kept = likeliest_of(model.config.vocabulary_size)
-        read = NextTokens(model, temperature, kept)
+        read = NextTokens(model, temperature, kept, tokenizer.vocabulary_size)
         texts = list(map(_as_text, examples))
         by_text = dict(zip(texts, examples, strict=True))
 
@@ -119,8 +124,19 @@ class TokenTeacher(Teacher):
 
     def close(self) -> None:
         """Forget the model, which frees its memory; `writer` and `open` load it again."""
+        super().close()
         self.__dict__.pop("writer", None)
-        self._model = None
+
+
+def _difference(own: Tokenizer, other: Tokenizer) -> str:
+    """Return the first difference between the tokens of two tokenizers; "": their ids mean the
+    same."""
+    both = [one.tokens(range(one.vocabulary_size)) for one in (own, other)]
+    for index, (mine, theirs) in enumerate(zip(*both, strict=False)):
+        if mine != theirs:
+            return f"token {index} is {short_repr(mine)} and {short_repr(theirs)}"
+    counts = own.vocabulary_size, other.vocabulary_size
+    return "" if counts[0] == counts[1] else "{:,} and {:,} tokens".format(*counts)
 
 
 def _as_text(example: Example) -> str:
