@@ -137,9 +137,10 @@ def test_the_model_card():
     card = model_card("en_de", config)
     assert card.startswith("---\nlibrary_name: tfx-transformer\npipeline_tag: translation\n")
     assert "\n---\n\n# en_de\n\nA Transformer that turns a text into another" in card
-    assert "1,234,567 parameters: 2 + 3 layers of 64, 4 heads, 8,000 tokens, context 128." in card
+    assert "1,234,567 parameters: 2 + 3 layers of width 64, 4 heads, a vocabulary of" in card
+    assert "a vocabulary of 8,000 tokens, texts of at most 128 tokens." in card
     assert "pip install ai-edge-litert numpy tiktoken\n    python run.pyz 'I love cats.'\n" in card
-    assert "## Scores\n\n- bleu: 31.25\n- exact_match: 0.5\n" in card
+    assert "## Scores\n\n- BLEU: 31.2\n- exact match: 50.0 %\n" in card
     assert "## Data" not in card and "## Verified" not in card
 
 

@@ -131,7 +131,8 @@ def test_a_report_by_hand(tmp_path, capsys, drawn):
     assert linear.keys() == {"accuracy", "macro_f1"}
     output = capsys.readouterr().out
     assert "the best was epoch 2.\nHeld out: accuracy 50.0 %, macro-F1 50.0 %, " in output
-    assert "always the most frequent label:      accuracy 50.0 %, macro-F1 33.3 %\n" in output
+    assert "\n  always the most frequent label: accuracy 50.0 %, macro-F1 33.3 %\n" in output
+    assert "\n  TF-IDF + logistic regression:   accuracy " in output
 
 
 def test_a_report_of_several_labels(tmp_path, capsys, drawn):

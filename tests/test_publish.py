@@ -243,8 +243,8 @@ def config():
         "data": {"file": "mails.csv"},
         "training_data": {"rows": 1080, "held_out_rows": 120, "columns": ["title", "body"],
                           "languages": ["en", "ja"]},
-        "training": {"epochs": 3, "seconds": 12.5},
-        "settings": {"learning_rate": 0.002},
+        "training": {"epochs": 3, "seconds": 72.5},
+        "settings": {"learning_rate": 0.002, "remat": False},
         "scores": {"accuracy": 0.91, "macro_f1": 0.9, "calibration_error": 0.02, "count": 120},
         "conclusion": {"sentences": {"en": ["Better than it."], "ja": ["優れています。"]}},
         "calibration": {"temperature": 0.8, "count": 120, "before": {"calibration_error": 0.1},
@@ -277,15 +277,21 @@ def test_the_card_says_what_a_reader_asks(config, tmp_path, monkeypatch):
         "python run.pyz 'I love cats.' ''",
         "model = runtime.load('mails')\n    print(model.classify([('I love cats.', '')]))",
         "- rows: 1,080\n- held-out rows: 120\n- columns: title, body",
-        "- accuracy: 0.91\n",
+        "- accuracy: 91.0 %\n- macro-F1: 90.0 %\n- calibration error (lower is better): 2.0 %\n"
+        "- held-out examples: 120\n",
         "Better than it.",
         "(temperature 0.8): the expected calibration error is 2.0 %, and was 10.0 % before.",
         "| model.tflite | 1.25 MB | 1.2 |",
-        "- epochs: 3\n- seconds: 12.5\n- learning_rate: 0.002",
+        "- epochs: 3\n- time: 1 min 12 s\n- settings: `--learning-rate 0.002`, `--no-remat`",
         "Its base is org/bert",
         "No licence is stated.",
     ):
         assert text in card, text
+    config["calibration"] |= {"temperature": 1}
+    config["data"] |= {"teacher": "large"}
+    card = model_card("mails", config, tmp_path)
+    assert "makes them fit the 120 held-out examples better." in card
+    assert "- teacher: large, whose answers this model learned to give\n" in card
     monkeypatch.setenv("TFX_LANGUAGE", "ja")
     card = model_card("mails", config, tmp_path)
     for text in ("## 使い方", "- 行数: 1,080", "優れています。", "| model.tflite | 1.25 MB |"):
@@ -310,7 +316,7 @@ def test_the_card_says_which_functions_a_model_calls(monkeypatch):
         "tools": ["wake", "stop"],
     }
     for language, says in {
-        "en": ("A Transformer that calls functions,", "wake, stop. `tools.json` declares them."),
+        "en": ("A Transformer that calls functions.", "wake, stop. `tools.json` declares them."),
         "ja": ("関数を呼び出すTransformerモデル", "wake, stop（`tools.json`で宣言されています）"),
     }.items():
         monkeypatch.setenv("TFX_LANGUAGE", language)

@@ -176,8 +176,40 @@ def test_every_section_has_the_numbers_of_the_records(tmp_path, language):
     assert say("without", points="−41") in page.text()
     assert "tfx-transformer classify saved_models/rain" in page.text()
     assert [a["title"] for a in page.all("mark")] == ["+41", "−7"]
+    explained = [text for name, text in page.texts if name == "dt"]
+    assert {say("accuracy"), say("log_loss"), say("recall")} <= set(explained)
     headings = [text for name, text in page.texts if name == "h2"]
     assert len(headings) == 9, "every section"
+
+
+def test_a_teacher_is_named_but_is_no_baseline(tmp_path):
+    folder = make(tmp_path / "r")
+    evaluation = json.loads((folder / "evaluation.json").read_text("utf-8"))
+    evaluation["baselines"]["the teacher"] = {"accuracy": 0.8462}
+    (folder / "evaluation.json").write_text(json.dumps(evaluation), "utf-8")
+    settings = {"teacher": "saved_models/large"}
+    (folder / "settings.json").write_text(json.dumps(settings), "utf-8")
+    text = Page(report.write_report(folder)).text()
+    assert "teacher, saved_models/large, which reaches 84.6\u00a0% on the same examples" in text
+    assert "The best simpler method, rain, reaches 61.5\u00a0%." in text
+
+
+def test_probabilities_that_stay_have_no_before(tmp_path):
+    folder = make(tmp_path / "r")
+    scores = {"calibration_error": 0.05, "log_loss": 0.4}
+    known = {"temperature": 1.0, "before": scores, "after": scores}
+    bins = [[0.5, 0.4, 3], [0.9, 0.8, 10]]
+    for temperature, names in ((1.0, ["this model"]), (0.8, ["before", "after"])):
+        result = {
+            "accuracy": 10 / 13,
+            "calibration": known | {"temperature": temperature},
+            "reliability": {"before": bins, "after": bins},
+        }
+        (folder / "result.json").write_text(json.dumps(result), "utf-8")
+        page = Page(report.write_report(folder))
+        legend = [text for name, text in page.texts if name == "li"]
+        assert set(names) < set(legend)
+        assert ("the probabilities stay as they are" in page.text()) == (temperature == 1)
 
 
 @pytest.mark.parametrize("word", HOSTILE)
@@ -324,6 +356,7 @@ def test_a_chart_stays_inside(points):
     assert len(set(labels)) == len(labels)
     values = [float(n.replace(",", "")) for n in labels]
     assert min(values) <= min(y for _, y in points) and max(values) >= max(y for _, y in points)
+    assert min(values) >= 0 or min(y for _, y in points) <= 0
 
 
 def test_the_verb(command, tmp_path):

@@ -40,7 +40,7 @@ class Figure:
     classes: int = 1
 
     def __str__(self) -> str:
-        return f"{self.data} {self.score:.1f} and {self.alone:.1f} {self.measure}"
+        return f"{self.data} {self.score:.1f} {self.measure} ({self.alone:.1f} without a base)"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 from tfx_transformer import bundle, files, wording
 from tfx_transformer.evaluation.comparison import Comparison
 from tfx_transformer.evaluation.rounding import Choice
-from tfx_transformer.reprs import significant
+from tfx_transformer.report.measures import lower_is_better, value_text
+from tfx_transformer.report.texts import speaker
+from tfx_transformer.reprs import duration, significant
 from tfx_transformer.wording import say
 
 Config = Mapping[str, Any]
@@ -80,6 +82,8 @@ _METRICS = {
 }
 # Entries of the section on the data that have a name in `wording.TEXTS`.
 _DATA = ("file", "teacher", "unlabelled", "rehearsed")
+# Facts of the training that have a name in `wording.TEXTS`.
+_TRAINING = ("epochs", "best_epoch", "val_loss", "seconds", "waiting")
 _FORMATS = (
     bundle.WEIGHTS,
     *bundle.LITERT.values(),
@@ -268,6 +272,8 @@ def _target(config: Config) -> str:
 def _data(config: Config) -> str:
     """Return the section on the training data: file, rows and columns, but no content."""
     data = config.get("data") or {}
+    if teacher := data.get("teacher"):
+        data = data | {"teacher": say("card taught", teacher=teacher)}
     facts = {say(f"card {n}") if n in _DATA else n: value for n, value in data.items()}
     training_data = config.get("training_data", {})
     names = ("rows", "held_out_rows", "tokens", "columns")
@@ -280,8 +286,12 @@ def _data(config: Config) -> str:
 
 def _scores(config: Config) -> str:
     """Return the section on scores, the conclusion and the calibration, or ""."""
-    scores = (config.get("scores") or {}).items()
-    shown = {n: float(f"{v:.5g}") if isinstance(v, float) else v for n, v in scores}
+    name_of = speaker(wording.language())
+    shown = {}
+    for name, value in (config.get("scores") or {}).items():
+        lower = f" ({name_of('lower')})" if lower_is_better(name) else ""
+        text = value_text(name, value) if isinstance(value, float) else value
+        shown[name_of("held out" if name == "count" else name) + lower] = text
     text = _list(say("card scores"), shown)
     if not text:
         return ""
@@ -289,8 +299,9 @@ def _scores(config: Config) -> str:
     if sentences := conclusion.get("sentences", {}).get(wording.language()):
         text += "\n\n" + "\n".join(sentences)
     if calibration := config.get("calibration"):
+        is_changed = calibration["temperature"] != 1
         text += "\n\n" + say(
-            "card calibration",
+            "card calibration" if is_changed else "card calibration not needed",
             temperature=calibration["temperature"],
             count=calibration["count"],
             before=100 * calibration["before"]["calibration_error"],
@@ -314,14 +325,33 @@ def _limits(config: Config) -> str:
 
 def _training(config: Config) -> str:
     """Return the section on the training: its time, settings and versions, or ""."""
-    facts = dict(config.get("training") or {}) | dict(config.get("settings") or {})
-    if not facts:
+    facts = dict(config.get("training") or {})
+    settings = dict(config.get("settings") or {})
+    if not facts and not settings:
         return ""
-    lines = [f"- {name}: {value}" for name, value in facts.items()]
+    if "seconds" in facts:
+        facts["seconds"] = duration(facts["seconds"])
+    if "waiting" in facts:
+        facts["waiting"] = f"{100 * facts['waiting']:.1f} %"
+    lines = [
+        f"- {say(f'card {name}') if name in _TRAINING else name}: {value}"
+        for name, value in facts.items()
+    ]
+    if settings:
+        flags = ", ".join(f"`{_flag(name, value)}`" for name, value in settings.items())
+        lines.append(f"- {say('card settings')}: {flags}")
     versions = ", ".join(f"{name} {v}" for name, v in (config.get("versions") or {}).items())
     if versions:
         lines.append(f"- {say('card versions')}: {versions}")
     return f"## {say('card training')}\n\n" + "\n".join(lines)
+
+
+def _flag(name: str, value: Any) -> str:
+    """Return a setting as the flag of a recipe."""
+    name = name.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no-{name}"
+    return f"--{name} {value}"
 
 
 def _files(config: Config, folder: Path | None) -> str:

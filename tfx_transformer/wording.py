@@ -209,17 +209,17 @@ TEXTS: dict[str, tuple[str, str]] = {
     "card head": ("{heads} head", "ヘッド数{heads}"),
     "card heads": ("{heads} heads", "ヘッド数{heads}"),
     "card summary": (
-        "A Transformer that {task}, {parameters:,} parameters: {depth} of {width}, {heads}, "
-        "{reads}.",
+        "A Transformer that {task}. It has {parameters:,} parameters: {depth} of width {width}, "
+        "{heads}, {reads}.",
         "{task}Transformerモデルです。パラメータ数は{parameters:,}"
         "（{depth}、幅{width}、{heads}、{reads}）。",
     ),
     "card reads texts": (
-        "{tokens:,} tokens, context {limit:,}",
+        "a vocabulary of {tokens:,} tokens, texts of at most {limit:,} tokens",
         "語彙{tokens:,}トークン、最大長{limit:,}トークン",
     ),
     "card reads images": (
-        "images of {size} x {size} as {vectors:,} vectors",
+        "images of {size} x {size} pixels, read as {vectors:,} vectors",
         "{size} x {size}ピクセルの画像を{vectors:,}個のベクトルとして処理",
     ),
     "card usage": ("Use", "使い方"),
@@ -264,6 +264,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "card held_out_rows": ("held-out rows", "検証用の行数"),
     "card tokens": ("tokens", "トークン数"),
     "card teacher": ("teacher", "教師モデル"),
+    "card taught": (
+        "{teacher}, whose answers this model learned to give",
+        "{teacher}（このモデルはその回答から学習しました）",
+    ),
     "card unlabelled": ("answered by the teacher", "教師モデルが答えたデータ"),
     "card rehearsed": ("rehearsed", "復習用のデータ"),
     "card columns": ("columns", "列"),
@@ -273,6 +277,12 @@ TEXTS: dict[str, tuple[str, str]] = {
         " the expected calibration error is {after:.1f} %, and was {before:.1f} % before.",
         "確率は検証用データ{count:,}件で較正されています（温度{temperature:g}）。"
         "期待較正誤差は{before:.1f} %から{after:.1f} %になりました。",
+    ),
+    "card calibration not needed": (
+        "Probabilities are used as they are: no temperature makes them fit the {count:,} held-out "
+        "examples better. The expected calibration error is {after:.1f} %.",
+        "確率は補正していません（どの温度でも検証用データ{count:,}件への当てはまりは良くなりません"
+        "でした）。期待較正誤差は{after:.1f} %です。",
     ),
     "card limits": ("Intended use and limits", "想定する用途と限界"),
     "card use causal": (
@@ -357,6 +367,12 @@ TEXTS: dict[str, tuple[str, str]] = {
         "人に関わる判断には、必ず人による確認が必要です。",
     ),
     "card training": ("Training", "学習"),
+    "card epochs": ("epochs", "エポック数"),
+    "card best_epoch": ("best epoch", "採用したエポック"),
+    "card val_loss": ("held-out loss", "検証用データの損失"),
+    "card seconds": ("time", "所要時間"),
+    "card waiting": ("waited for data", "データを待った時間の割合"),
+    "card settings": ("settings", "設定"),
     "card versions": ("versions", "バージョン"),
     "card files": ("Files", "ファイル"),
     "card file": ("file", "ファイル"),

@@ -27,10 +27,11 @@ def recipe_main(name: str) -> Callable[..., Any]:
 
 
 def run_without_name(recipe: str, /) -> None:
-    """Run a recipe; tfx-transformer run RECIPE --help explains its flags.
+    """Train a model by a recipe: tfx-transformer recipes lists them, and tfx-transformer run RECIPE
+    --help explains the flags of one.
 
     Args:
-        recipe: Name of the recipe, or the path of a copy.
+        recipe: Name of a recipe, such as text_classification, or the path of your copy of one.
     """
     raise InputError("name a recipe.\n  See: tfx-transformer recipes")
 

@@ -56,7 +56,6 @@ class GenerationOptions:
             decoding and beam search draw nothing.
         stop: Text before which an answer ends; repeat it for several.
         schema (FILE.json): JSON Schema that answers follow; in Python also the schema itself.
-            The attribute is JSON.
         regex (REGEX): Regular expression that answers match as a whole.
         choices: Text that an answer may be; repeat it for each choice.
         free: Let a model that calls tools write other texts too.

@@ -8,7 +8,12 @@ from typing import Any
 
 from tfx_transformer.report.charts import bar, line_chart
 from tfx_transformer.report.html import Html, join, picture, table, tag, user_text
-from tfx_transformer.report.measures import first_measure, lower_is_better, value_text
+from tfx_transformer.report.measures import (
+    first_measure,
+    is_percentage,
+    lower_is_better,
+    value_text,
+)
 from tfx_transformer.report.records import Records, number
 from tfx_transformer.report.texts import Say
 from tfx_transformer.reprs import significant
@@ -153,11 +158,18 @@ def training_section(records: Records, say: Say) -> Html | None:
     charts = [line_chart(say("loss"), say("epoch"), losses, kept, mark)]
     judged = _curve_score(records, metrics)
     if judged:
+        name, scored = say(judged), points(f"val_{judged}")
+        if is_percentage(judged):
+            name = say("in percent", score=name)
+            scored = [(x, 100 * y) for x, y in scored]
         lower = f" ({say('lower')})" if lower_is_better(judged) else ""
-        named = {say(judged) + lower: points(f"val_{judged}")}
+        named = {name + lower: scored}
         charts.append(line_chart(say("score per epoch"), say("epoch"), named, kept, mark))
     figures = tag("div", *charts, class_="figures")
-    return join(figures, _metrics_table(metrics, say), _previews(records, say))
+    concluded = records.result.get("conclusion")
+    joined = isinstance(concluded, dict) and concluded.get("linear")
+    note = tag("p", say("curves note"), class_="quiet") if joined else None
+    return join(figures, note, _metrics_table(metrics, say), _previews(records, say))
 
 
 def _curve_score(records: Records, metrics: list[dict[str, str]]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from tfx_transformer.evaluation.intervals import proportion_interval
@@ -10,6 +11,7 @@ from tfx_transformer.report.about_numbers import number_charts
 from tfx_transformer.report.charts import line_chart
 from tfx_transformer.report.html import Html, join, picture, table, tag, user_text
 from tfx_transformer.report.measures import (
+    TEACHER,
     baselines_of,
     best_baseline,
     change_text,
@@ -19,11 +21,13 @@ from tfx_transformer.report.measures import (
     value_text,
 )
 from tfx_transformer.report.records import Records, number
-from tfx_transformer.report.texts import Say
+from tfx_transformer.report.texts import Say, is_known
 
 # Most labels whose confusion matrix is a table; for more it is a picture.
 _MATRIX_LABELS = 16
 _CLASSES_SHOWN = 60
+# The space before a percent sign, where no line breaks.
+_PERCENT = re.compile(r"(?<=\d) %")
 # Scores that are the share of right examples.
 _SHARES = ("accuracy", "exact_calls", "exact_match", "found", "preferred")
 
@@ -35,8 +39,21 @@ def conclusion_section(records: Records, say: Say, language: str) -> Html:
     sentences = sentences.get(language) if isinstance(sentences, dict) else None
     if not isinstance(sentences, list) or not all(isinstance(s, str) for s in sentences):
         sentences = _plain_sentences(records, say)
-    first, *more = sentences or [say("no scores")]
+    sentences = [*(sentences or [say("no scores")]), *_teacher(records, say)]
+    first, *more = (_PERCENT.sub("\u00a0%", sentence) for sentence in sentences)
     return join(tag("p", first, class_="lead"), *(tag("p", sentence) for sentence in more))
+
+
+def _teacher(records: Records, say: Say) -> list[str]:
+    """Return a sentence on the teacher of the model; [] if it had none."""
+    source = records.settings.get("teacher")
+    if not isinstance(source, str) or not source:
+        return []
+    measure, scores = first_measure(records), baselines_of(records).get(TEACHER, {})
+    value = number(scores.get(measure)) if measure else None
+    if measure is None or value is None:
+        return [say("taught", teacher=source)]
+    return [say("taught score", teacher=source, value=value_text(measure, value))]
 
 
 def _plain_sentences(records: Records, say: Say) -> list[str]:
@@ -68,6 +85,7 @@ def scores_section(records: Records, say: Say) -> Html | None:
         return None
     return join(
         _scores_table(records, say),
+        _meanings(records, say),
         _comparison_table(records, say),
         tag(
             "div",
@@ -80,6 +98,22 @@ def scores_section(records: Records, say: Say) -> Html | None:
     )
 
 
+def _meanings(records: Records, say: Say) -> Html:
+    """Return what each shown score means, folded in."""
+    scores = scores_of(records)
+    shown = [*scores]
+    if any("low" in score for score in scores.values()):
+        shown.append("interval column")
+    if records.table("classes.csv"):
+        shown += ["precision", "recall", "f1"]
+    lines = [
+        join(tag("dt", say(name)), tag("dd", say(f"means {name}")))
+        for name in shown
+        if is_known(f"means {name}")
+    ]
+    return tag("details", tag("summary", say("meanings")), tag("dl", *lines))
+
+
 def _calibration(records: Records, say: Say) -> list[Html | None]:
     """Return the calibration of the probabilities before and after: figures, a reliability
     diagram, and the thresholds of the labels; [] if it was not measured."""
@@ -89,17 +123,19 @@ def _calibration(records: Records, say: Say) -> list[Html | None]:
         if not content:
             return []
         return [tag("figure", tag("figcaption", caption), picture(content, caption))]
+    temperature = number(known.get("temperature")) or 1.0
+    if temperature == 1:
+        note = tag("p", say("calibration not needed"), class_="quiet")
+        return [note, _reliability(records, say, False), _thresholds(records, say)]
     sides = {side: known[side] for side in ("before", "after") if isinstance(known.get(side), dict)}
     rows = [
         [say(measure), *(value_text(measure, values.get(measure)) for values in sides.values())]
         for measure in ("calibration_error", "log_loss")
     ]
-    temperature = number(known.get("temperature")) or 1.0
-    kind = "calibration caption" if temperature != 1 else "calibration not needed"
-    caption = say(kind, temperature=f"{temperature:g}")
+    caption = say("calibration caption", temperature=f"{temperature:g}")
     header = ["", *(say(f"{side} calibration") for side in sides)]
     figures = table(caption, header, rows)
-    return [figures, _reliability(records, say, temperature != 1), _thresholds(records, say)]
+    return [figures, _reliability(records, say, True), _thresholds(records, say)]
 
 
 def _reliability(records: Records, say: Say, has_before: bool) -> Html | None:
@@ -115,7 +151,7 @@ def _reliability(records: Records, say: Say, has_before: bool) -> Html | None:
             for one in (bins if isinstance(bins, list) else [])
             if isinstance(one, list) and len(one) == 3
         ]
-        lines[say(f"{side} calibration")] = [
+        lines[say(f"{side} calibration" if has_before else "this model")] = [
             (x, y) for x, y in points if x is not None and y is not None
         ]
     lines[say("perfect calibration")] = [(0, 0), (1, 1)]

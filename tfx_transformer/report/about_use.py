@@ -142,9 +142,11 @@ def settings_section(records: Records, say: Say) -> Html | None:
         for name, value in records.settings.items()
     ]
     half = -(-len(rows) // 2)
+    header = [say("setting"), say("value")]
+    halves = {"settings caption": rows[:half], "further settings": rows[half:]}
     parts = [
-        table(say("settings caption"), [say("setting"), say("value")], part, False, "settings")
-        for part in (rows[:half], rows[half:])
+        table(say(caption), header, part, False, "settings")
+        for caption, part in halves.items()
         if part
     ]
     return join(

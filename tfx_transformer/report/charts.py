@@ -153,8 +153,10 @@ def bar(share: float, description: str, kind: str = "line1") -> Html:
 def _ticks(values: Sequence[float], whole: bool = False) -> list[float]:
     """Return about five round numbers, from below the lowest value to above the highest."""
     low, high = min(values), max(values)
-    if low == high:
-        low, high = low - (0.5 if not whole else 0), high + (0.5 if not whole else 1)
+    if low == high and whole:
+        return [low]
+    if low == high:  # no number below 0 is shown if there is none
+        low, high = max(low - 0.5, min(low, 0.0)), high + 0.5
     step = 10 ** math.floor(math.log10((high - low) / 4))
     step *= next(f for f in (1, 2, 5, 10) if (high - low) / (step * f) <= 5)
     if whole:
@@ -174,7 +176,9 @@ def _labels(ticks: Sequence[float]) -> list[str]:
 
 
 def _scale(low: float, high: float, start: float, end: float):
-    return lambda value: start + (value - low) / ((high - low) or 1) * (end - start)
+    if low == high:  # a single epoch is in the middle
+        return lambda value: (start + end) / 2
+    return lambda value: start + (value - low) / (high - low) * (end - start)
 
 
 def _text(value: float) -> str:

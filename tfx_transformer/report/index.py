@@ -76,7 +76,7 @@ def _row(run: Records, say: Say) -> list[object]:
     if measure is not None:
         found = scores_of(run)[measure]
         score = f"{say(measure)} {value_text(measure, found['value'])}"
-        interval = interval_text(measure, found, say).removeprefix("95 % ") or "–"
+        interval = interval_text(measure, found, say) or "–"
         if best := best_baseline(run, measure):
             baseline = f"{value_text(measure, best[1])} ({say(best[0])})"
     size, seconds = smallest_file(run), seconds_of(run)

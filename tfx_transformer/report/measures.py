@@ -32,6 +32,8 @@ _PERCENT = frozenset(
 _DECIMALS = {"bleu": 1, "chrf": 1, "perplexity": 2}
 # Scores in the unit of the data, which may have any size.
 _IN_UNITS = frozenset({"mae"})
+# The name of the teacher, whose scores are recorded next to those of the baselines.
+TEACHER = "the teacher"
 _LOWER = frozenset({"mae", "calibration_error", "log_loss", "perplexity", "bits_per_byte"})
 # The main score of a model is the first of these that it has.
 _FIRST = (
@@ -79,12 +81,17 @@ def change_text(measure: str, value: float, before: float, say: Say) -> str:
 
 
 def interval_text(measure: str, score: Mapping[str, Any], say: Say) -> str:
-    """Return a score's interval such as "95 % 88.1 to 93.4"; "" if it has none."""
+    """Return a score's interval such as "88.1 to 93.4"; "" if it has none."""
     low, high = number(score.get("low")), number(score.get("high"))
     if low is None or high is None:
         return ""
     ends = (value_text(measure, end).removesuffix(" %") for end in (low, high))
-    return say("interval", **dict(zip(("low", "high"), ends, strict=True)))
+    return say("ends", **dict(zip(("low", "high"), ends, strict=True)))
+
+
+def is_percentage(measure: str) -> bool:
+    """Return True for a score from 0 to 1 that is shown in percent."""
+    return measure in _PERCENT
 
 
 def lower_is_better(measure: str) -> bool:
@@ -128,11 +135,11 @@ def first_measure(records: Records) -> str | None:
 
 
 def best_baseline(records: Records, measure: str) -> tuple[str, float] | None:
-    """Return the name and the score of the best baseline, or None."""
+    """Return the name and the score of the best baseline, or None. A teacher is not a baseline."""
     found = {
         name: score
         for name, scores in baselines_of(records).items()
-        if (score := number(scores.get(measure))) is not None
+        if name != TEACHER and (score := number(scores.get(measure))) is not None
     }
     if not found:
         return None

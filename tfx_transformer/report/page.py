@@ -158,7 +158,8 @@ def _facts(records: Records, say: Say) -> Html:
     if measure is not None:
         score = scores_of(records)[measure]
         interval = interval_text(measure, score, say)
-        facts.append((say(measure), value_text(measure, score["value"]), interval))
+        note = say("interval", ends=interval) if interval else ""
+        facts.append((say(measure), value_text(measure, score["value"]), note))
         if best := best_baseline(records, measure):
             facts.append((say("baseline"), value_text(measure, best[1]), say(best[0])))
     counts: dict[str, Callable[[], tuple[float | None, Callable[[float], str]]]] = {

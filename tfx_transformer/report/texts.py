@@ -29,7 +29,8 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "smallest": ("smallest file", "最小のファイル"),
     "held out": ("held-out examples", "検証用データ"),
     "baseline": ("best baseline", "最良のベースライン"),
-    "interval": ("95 % {low} to {high}", "95 %信頼区間 {low}〜{high}"),
+    "interval": ("95 %: {ends}", "95 %信頼区間 {ends}"),
+    "ends": ("{low} to {high}", "{low}〜{high}"),
     # Sections.
     "conclusion": ("Conclusion", "結論"),
     "data": ("Data", "データ"),
@@ -57,6 +58,15 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "plain baseline": (
         "The best simpler method, {name}, reaches {value}.",
         "より単純な手法のうち最良のもの（{name}）は{value}です。",
+    ),
+    "taught": (
+        "The model learned from the answers of its teacher, {teacher}.",
+        "教師モデル {teacher} の回答から学習しています。",
+    ),
+    "taught score": (
+        "The model learned from the answers of its teacher, {teacher}, which reaches {value} on "
+        "the same examples.",
+        "教師モデル {teacher} の回答から学習しています（同じデータでの教師の値は{value}）。",
     ),
     "no scores": (
         "This run has no scores: it did not end, or its records are damaged.",
@@ -128,6 +138,13 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "epoch": ("epoch", "エポック"),
     "kept": ("kept: epoch {epoch}", "採用：エポック{epoch}"),
     "score per epoch": ("Score of held-out examples per epoch", "エポックごとの評価指標"),
+    "curves note": (
+        "These curves are of the Transformer alone; the scores above are of the whole model, with "
+        "its linear classifier.",
+        "この経過はTransformer単体のものです。上の評価は、内蔵の線形分類器を含むモデル全体のもの"
+        "です。",
+    ),
+    "in percent": ("{score} in %", "{score}（%）"),
     "metrics caption": ("Every epoch", "各エポックの記録"),
     "previews caption": (
         "Output of the model after each epoch",
@@ -163,7 +180,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "confusion corner": ("right ↓ predicted →", "正解 ↓ 予測 →"),
     "confusion picture": ("Confusion matrix of {count} labels", "{count}ラベルの混同行列"),
     "calibration picture": (
-        "Accuracy of the predictions of each confidence",
+        "Share of right predictions at each confidence",
         "確信度ごとの正解率（信頼度曲線）",
     ),
     "calibration caption": (
@@ -171,19 +188,21 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "較正：ロジットを{temperature}で割る前と後の確率",
     ),
     "calibration not needed": (
-        "Calibration: no temperature lowers the log loss, so the probabilities stay as they are",
-        "較正：対数損失を下げる温度がないため、確率は変更していません",
+        "Calibration: the probabilities stay as they are. No temperature makes them fit the "
+        "held-out examples better.",
+        "較正：確率は変更していません。どの温度で割っても検証用データへの当てはまりは良くなりません"
+        "でした。",
     ),
     "before calibration": ("before", "較正前"),
     "after calibration": ("after", "較正後"),
     "perfect calibration": ("perfect", "理想"),
     "confidence": ("confidence", "確信度"),
     "thresholds caption": (
-        "Thresholds of predict --unsure auto: below them a label is left open",
+        "Thresholds of predict --unsure auto, which leaves less probable labels empty",
         "predict --unsure autoのしきい値（これより低い確率のラベルは空欄）",
     ),
     "threshold": ("threshold", "しきい値"),
-    "always open": ("always open", "常に空欄"),
+    "always open": ("always empty", "常に空欄"),
     "thresholds note": (
         "With these thresholds, {answered} of the {count} held-out examples get a label; {right} "
         "of these are right. The thresholds were fitted on the same examples.",
@@ -197,6 +216,102 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "attention note": (
         "Attention shows where the model looks, not why it decides.",
         "アテンションは参照先を示すもので、判断の理由を示すものではありません。",
+    ),
+    # Scores, explained.
+    "meanings": ("What these scores mean", "指標の意味"),
+    "means interval column": (
+        "the range in which the score on very many rows like these lies, with a certainty of 95 %.",
+        "同種のデータが十分に多い場合の値が、95 %の確からしさで入る範囲。",
+    ),
+    "means accuracy": (
+        "share of the examples that get the right label.",
+        "正しいラベルが付いた割合。",
+    ),
+    "means macro_f1": (
+        "mean of the F1 of all labels: a rare label counts as much as a frequent one.",
+        "全ラベルのF1の平均。件数の少ないラベルも同じ重みで数えます。",
+    ),
+    "means micro_f1": (
+        "F1 of all labels of all examples, counted together.",
+        "すべてのラベルをまとめて数えたF1。",
+    ),
+    "means precision": (
+        "share of what the model marks with a label that is right.",
+        "モデルがそのラベルを付けたもののうち、正しい割合。",
+    ),
+    "means recall": (
+        "share of what has a label in the data that the model finds.",
+        "データでそのラベルが付いたもののうち、モデルが見つけた割合。",
+    ),
+    "means f1": (
+        "harmonic mean of precision and recall; it is high only if both are.",
+        "適合率と再現率の調和平均。両方が高いときだけ高くなります。",
+    ),
+    "means entity_f1": (
+        "F1 of spans; a span is right if its label and both of its ends are.",
+        "スパンのF1。ラベルと両端がすべて一致したものを正解とします。",
+    ),
+    "means exact_match": (
+        "share of the examples that are answered exactly as expected.",
+        "正解と完全に一致した割合。",
+    ),
+    "means calibration_error": (
+        "mean distance of the model's probabilities from the share that is right. At 0 %, nine of "
+        "ten answers with a probability of 90 % are right.",
+        "モデルの確率と実際の正解率との差の平均。0 %なら、確率90 %の回答は10件中9件が正解です。",
+    ),
+    "means log_loss": (
+        "how improbable the right labels are for the model; 0 is best, and sure mistakes cost "
+        "most.",
+        "正しいラベルに低い確率を付けるほど大きくなる値。0が最良です。",
+    ),
+    "means bleu": (
+        "words and sequences of words in common with the expected text, from 0 to 100.",
+        "正解と共通する単語や語の並びの多さ（0〜100）。",
+    ),
+    "means chrf": (
+        "sequences of characters in common with the expected text, from 0 to 100.",
+        "正解と共通する文字の並びの多さ（0〜100）。",
+    ),
+    "means token_f1": (
+        "F1 of the words in common with the expected text.",
+        "正解と共通する語のF1。",
+    ),
+    "means perplexity": (
+        "number of equally probable tokens that would be as hard to predict; 1 is best.",
+        "次のトークンの予測の難しさを、同じ確率の候補の数で表した値。1が最良です。",
+    ),
+    "means bits_per_byte": (
+        "bits that the model needs to encode a byte of text; a plain file needs 8.",
+        "テキスト1バイトを表すのに必要なビット数。圧縮しないファイルは8です。",
+    ),
+    "means exact_calls": (
+        "share of the requests with the right function and all the right arguments.",
+        "関数と引数がすべて正しい割合。",
+    ),
+    "means preferred": (
+        "share of the pairs in which the model finds the chosen answer more probable.",
+        "選ばれた回答のほうに高い確率を付けた割合。",
+    ),
+    "means found": (
+        "share of the first texts whose nearest second text is their own partner.",
+        "文1に最も近い文2が、対になる文2だった割合。",
+    ),
+    "means mean_reciprocal_rank": (
+        "mean of 1 / rank of the right text: 1 if it always comes first.",
+        "正解の順位の逆数の平均。常に1位なら1です。",
+    ),
+    "means spearman": (
+        "agreement of two orders: 1 for the same order, 0 for none, -1 for the reverse.",
+        "2つの並び順の一致の度合い。同じ順なら1、無関係なら0、逆順なら-1。",
+    ),
+    "means mae": (
+        "mean distance of the prediction from the number in the data, in its unit.",
+        "予測値とデータの値の差の平均（データと同じ単位）。",
+    ),
+    "means r2": (
+        "1 if every prediction is right, 0 if they are no better than always the mean.",
+        "すべて的中すれば1、常に平均を答えるのと同程度なら0。",
     ),
     # Mistakes.
     "mistakes note": (
@@ -310,6 +425,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
     # Settings.
     "replay": ("This command repeats the run:", "同じ学習を再実行するコマンド："),
     "settings caption": ("All settings", "すべての設定"),
+    "further settings": ("Further settings", "設定の続き"),
     "setting": ("setting", "項目"),
     "value": ("value", "値"),
     "default": ("default", "既定値"),
@@ -399,6 +515,11 @@ _TEXTS: dict[str, tuple[str, str]] = {
     ),
 }
 Say = Callable[..., str]
+
+
+def is_known(name: str) -> bool:
+    """Return True if a text has this name."""
+    return name in _TEXTS
 
 
 def speaker(language: str) -> Say:

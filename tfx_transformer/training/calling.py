@@ -19,7 +19,7 @@ from tfx_transformer.evaluation.conclusion import conclude_calls
 from tfx_transformer.generation.options import GenerationOptions
 from tfx_transformer.generation.text import TextGenerator
 from tfx_transformer.training.run import Run
-from tfx_transformer.training.terminal import baseline_line, label_scores_line, result_lines
+from tfx_transformer.training.terminal import label_scores_line, result_lines
 
 # Names of the simpler methods in records and in the terminal.
 _BASELINES = {
@@ -76,9 +76,8 @@ class ToolRun(Run):
         right = right_calls(written, held_out.calls)
         scores = score_calls(written, held_out.calls, tools)
         baselines = self._conclude(right, train)
-        print("\n".join(result_lines(training, label_scores_line(scores), self.folder)))
-        for name, reached in baselines.items():
-            print(baseline_line(name, label_scores_line(reached)))
+        shown = {name: label_scores_line(reached) for name, reached in baselines.items()}
+        print("\n".join(result_lines(training, label_scores_line(scores), self.folder, shown)))
         self._record_result(training | scores | {"baselines": baselines})
         self._report.calls(
             generator,

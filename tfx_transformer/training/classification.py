@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfx_transformer.console import doing
+from tfx_transformer.console import COLUMNS, doing, wrapped
 from tfx_transformer.data.labelled_image import LabelledImages, decode_images
 from tfx_transformer.data.labelled_text import LabelledTexts, text_columns
 from tfx_transformer.data.taught_text import Unlabelled
@@ -44,13 +44,14 @@ from tfx_transformer.models.predicting import predictor
 from tfx_transformer.prediction.classification import Labels
 from tfx_transformer.prediction.image import ImageClassifier
 from tfx_transformer.prediction.text import TextEmbedder
+from tfx_transformer.report.measures import TEACHER
 from tfx_transformer.training.callbacks import HeldOutScore, Progress
 from tfx_transformer.training.folder import ANSWERS
 from tfx_transformer.training.heads import HeadOnVectors
 from tfx_transformer.training.linear import edge_part, ngram_part
 from tfx_transformer.training.run import Run
-from tfx_transformer.training.teachers import TEACHER, Teacher
-from tfx_transformer.training.terminal import baseline_line, label_scores_line, result_lines
+from tfx_transformer.training.teachers import Teacher
+from tfx_transformer.training.terminal import label_scores_line, result_lines
 
 # Width and height of the images that the linear classifier sees.
 _PIXELS = 32
@@ -194,10 +195,11 @@ class ClassifierRun(Run):
         joined = part.join(*factors)
         self.predictor = predictor(joined, None if is_image else self.predictor.tokenizer, names)
         self.linear = "" if not factors[1] else "together" if factors[0] else "alone"
-        print(
-            f"Linear classifier: {part.content}; weights of the logits: "
-            f"{factors[0]:.2f} Transformer, {factors[1]:.2f} linear"
+        text = (
+            f"Linear classifier: {part.content}. Its weight in the answers is {factors[1]:.2f}, "
+            f"that of the Transformer {factors[0]:.2f}."
         )
+        print("\n".join(wrapped(text, COLUMNS, "  ")))
         return joined
 
     def watch_vectors(
@@ -311,9 +313,8 @@ class ClassifierRun(Run):
         if self.taught is not None:
             found = score(self.taught, truth, names)
             others[TEACHER] = {n: value for n, value in found.items() if n != "per_class"}
-        print("\n".join(result_lines(training, label_scores_line(scores), self.folder)))
-        for name, found in others.items():
-            print(baseline_line(name, label_scores_line(found)))
+        shown = {name: label_scores_line(found) for name, found in others.items()}
+        print("\n".join(result_lines(training, label_scores_line(scores), self.folder, shown)))
         bins = {} if self.bins is None else {"reliability": self.bins}
         self._record_result(training | scores | {"baselines": others} | self._calibration() | bins)
         found = (self.held_out, truth, probabilities, scores)

@@ -16,13 +16,14 @@ from tfx_transformer.data.taught_text import UnlabelledTexts
 from tfx_transformer.errors import InputError
 from tfx_transformer.evaluation.conclusion import base_for, conclude_pairs
 from tfx_transformer.models.encoders import Embedder
+from tfx_transformer.report.measures import TEACHER
 from tfx_transformer.reprs import quantity
 from tfx_transformer.training import hosts
 from tfx_transformer.training.callbacks import HeldOutScore, Progress, ResumableCallback
 from tfx_transformer.training.folder import ANSWERS
 from tfx_transformer.training.run import Run
-from tfx_transformer.training.teachers import TEACHER, Teacher
-from tfx_transformer.training.terminal import baseline_line, result_lines, vector_scores_line
+from tfx_transformer.training.teachers import Teacher
+from tfx_transformer.training.terminal import result_lines, vector_scores_line
 from tfx_transformer.vectors import DocumentVectors, spearman
 
 # Held-out pairs below which no share is chosen.
@@ -200,10 +201,9 @@ class EmbedderRun(Run):
         found = _scores(*vectors, self.held_out.scores)
         scores = {name: round(value, 4) for name, value in found.items()}
         self._conclude(train, *vectors)
-        print("\n".join(result_lines(training, vector_scores_line(scores), self.folder)))
         others = {} if self.taught is None else {TEACHER: self._scores_of_teacher(self.taught)}
-        for name, found in others.items():
-            print(baseline_line(name, vector_scores_line(found)))
+        shown = {name: vector_scores_line(found) for name, found in others.items()}
+        print("\n".join(result_lines(training, vector_scores_line(scores), self.folder, shown)))
         self._record_result(training | scores | ({"baselines": others} if others else {}))
         self.draw_self_attention(model, self.embedder.tokenizer, self.held_out.first)
         self._write_report(scores, *vectors)

@@ -32,7 +32,7 @@ from tfx_transformer.text.prompts import ChatTemplate
 from tfx_transformer.training.distribution import undivided
 from tfx_transformer.training.folder import REFERENCE
 from tfx_transformer.training.run import Run
-from tfx_transformer.training.terminal import baseline_line, label_scores_line, result_lines
+from tfx_transformer.training.terminal import label_scores_line, result_lines
 
 # Name of the model before the training in records and in the terminal.
 _BASE = "the base"
@@ -146,8 +146,8 @@ class PreferenceRun(Run):
         scores = {"preferred": round(float(found.mean()), 4)}
         before = {"preferred": round(float(self.base.mean()), 4)}
         self.conclusion = conclude_preferences(found, self.base)
-        print("\n".join(result_lines(training, label_scores_line(scores), self.folder)))
-        print(baseline_line(_BASE, label_scores_line(before)))
+        shown = {_BASE: label_scores_line(before)}
+        print("\n".join(result_lines(training, label_scores_line(scores), self.folder, shown)))
         baselines = {_BASE: before}
         self._record_result(training | scores | {"baselines": baselines})
         self._report.preferences(generator, prompts, found, scores, baselines)

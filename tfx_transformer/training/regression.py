@@ -19,11 +19,12 @@ from tfx_transformer.evaluation.mistakes import as_text
 from tfx_transformer.evaluation.numbers import finite_scores, score_numbers, worst_mistakes
 from tfx_transformer.models.predicting import predictor
 from tfx_transformer.models.regressor import Regressor, in_units
+from tfx_transformer.report.measures import TEACHER
 from tfx_transformer.training.callbacks import HeldOutScore, Progress
 from tfx_transformer.training.folder import ANSWERS
 from tfx_transformer.training.run import Run
-from tfx_transformer.training.teachers import TEACHER, Teacher
-from tfx_transformer.training.terminal import baseline_line, number_scores_line, result_lines
+from tfx_transformer.training.teachers import Teacher
+from tfx_transformer.training.terminal import number_scores_line, result_lines
 
 # Names of the simpler methods in records and in the terminal.
 _BASELINES = {
@@ -161,9 +162,8 @@ class RegressorRun(Run):
         others = self._conclude(predicted, texts, train)
         if self.taught is not None:
             others[TEACHER] = finite_scores(score_numbers(self.taught, self.truth))
-        print("\n".join(result_lines(training, number_scores_line(scores), self.folder)))
-        for name, reached in others.items():
-            print(baseline_line(name, number_scores_line(reached)))
+        shown = {name: number_scores_line(reached) for name, reached in others.items()}
+        print("\n".join(result_lines(training, number_scores_line(scores), self.folder, shown)))
         self._record_result(training | scores | {"baselines": others})
         self._report.numbers(self.predictor, inputs, self.truth, predicted, scores, others)
         self.draw_self_attention(model, self.predictor.tokenizer, inputs)

@@ -17,13 +17,14 @@ from tfx_transformer.evaluation.span_baselines import Spans, dictionary_spans, l
 from tfx_transformer.evaluation.spans import Counts, count_spans, score_spans, span_mistakes
 from tfx_transformer.prediction.tagging import TextTagger
 from tfx_transformer.prediction.tags import Entity, Tags
+from tfx_transformer.report.measures import TEACHER
 from tfx_transformer.text.spans import tag_names
 from tfx_transformer.text.words import words
 from tfx_transformer.training.callbacks import HeldOutScore, Progress
 from tfx_transformer.training.folder import ANSWERS
 from tfx_transformer.training.run import Run
-from tfx_transformer.training.teachers import TEACHER, Teacher
-from tfx_transformer.training.terminal import baseline_line, label_scores_line, result_lines
+from tfx_transformer.training.teachers import Teacher
+from tfx_transformer.training.terminal import label_scores_line, result_lines
 
 # Names of the simpler methods in records and in the terminal.
 _BASELINES = {
@@ -146,9 +147,8 @@ class TaggerRun(Run):
         line = label_scores_line(_shown(scores))
         if self.taught is not None:
             others[TEACHER] = _shown(score_spans(self.taught, truth))
-        print("\n".join(result_lines(training, line, self.folder)))
-        for name, reached in others.items():
-            print(baseline_line(name, label_scores_line(reached)))
+        shown = {name: label_scores_line(reached) for name, reached in others.items()}
+        print("\n".join(result_lines(training, line, self.folder, shown)))
         self._record_result(training | scores | {"baselines": others})
         self._report.spans(self.tagger, texts, truth, marked, scores, others)
         self.draw_self_attention(model, self.tagger.tokenizer, texts)

@@ -25,8 +25,6 @@ from tfx_transformer.text.spans import tag_names
 from tfx_transformer.training.answers import AnswerFile
 from tfx_transformer.training.past import Past, open_bundle
 
-# Name of the teacher in records and in the terminal.
-TEACHER = "the teacher"
 # Prompts that it is asked together: beam search holds the logits of all of them.
 _PROMPTS = 32
 

@@ -34,14 +34,17 @@ _LABELS = {
 }
 
 
-def result_lines(training: Mapping[str, Any], scores: str, folder: Path) -> list[str]:
+def result_lines(
+    training: Mapping[str, Any], scores: str, folder: Path, others: Mapping[str, str] | None = None
+) -> list[str]:
     """Return the result of a training: "1 epoch in 45 s, the best was epoch 1.", the share of time
-    that it waited for data, the scores, and the folder of the pictures.
+    that it waited for data, the scores, those of others below them, and the folder of the pictures.
 
     Args:
         training: "epochs", "seconds", "best_epoch" and, if it is known, "waiting".
         scores: scores on held-out examples, in words.
         folder: folder of the run.
+        others: scores of baselines and of the teacher, in words, by name.
     """
     epochs = quantity(training["epochs"], "epoch")
     text = f"{epochs} in {duration(training['seconds'])}, the best was epoch "
@@ -50,6 +53,9 @@ def result_lines(training: Mapping[str, Any], scores: str, folder: Path) -> list
         waited = 100 * training["waiting"]
         lines.append(f"Steps waited for data in {waited:.1f} % of their time.")
     lines += wrapped(f"Held out: {scores}.", COLUMNS, "  ") if scores else []
+    longest = max(map(len, others or [""]))
+    for name, reached in (others or {}).items():
+        lines += wrapped(f"  {name + ':':<{longest + 1}} {reached}", COLUMNS, "    ")
     return [*lines, f"Pictures are in {folder}/"]
 
 
@@ -82,16 +88,6 @@ def number_scores_line(scores: Mapping[str, float | None]) -> str:
 def vector_scores_line(scores: Mapping[str, float]) -> str:
     """Return the scores of vectors in one line, such as "spearman 0.812"."""
     return ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
-
-
-def baseline_line(name: str, scores: str) -> str:
-    """Return the line of a baseline's scores, indented below the result.
-
-    Args:
-        name: name of the baseline.
-        scores: its scores, in words.
-    """
-    return f"  {name + ':':<36} {scores}"
 
 
 def visible_text(text: Prompt) -> str:
