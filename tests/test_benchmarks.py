@@ -34,6 +34,7 @@ from benchmarks import (  # noqa: E402
     read_tokens,
     report,
     stages,
+    step_profile,
     tables,
     tokenize_memory,
 )
@@ -465,6 +466,24 @@ def test_flags_of_the_trainings_are_parameters_of_the_recipe(table, setting, rec
             assert flag.removeprefix("--").replace("-", "_") in parameters, (case.name, flag)
             seen += 1
     assert seen > 5
+
+
+def test_operations_of_a_step_are_summed_by_type():
+    events = [
+        ("model/expand/MatMul:_MklMatMul", 3.0),
+        ("model/contract/MatMul:_MklMatMul", 1.0),
+        ("model/Erfc:Erfc", 1.0),
+        ("ExecutorState::Process", 7.0),  # contains the others
+        ("train", 9.0),
+    ]
+    found = step_profile.seconds_by_type(events)
+    assert found == {"_MklMatMul": 4.0, "Erfc": 1.0}
+    assert step_profile.table(found, steps=10)[2:] == [
+        "| all | 500.0 | 100 % |",
+        "| products | 400.0 | 80 % |",
+        "| _MklMatMul | 400.0 | 80 % |",
+        "| Erfc | 100.0 | 20 % |",
+    ]
 
 
 def test_every_stage_is_there():
