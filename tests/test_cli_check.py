@@ -146,6 +146,8 @@ def test_without_flags_the_columns_are_listed_and_a_command_proposed(write, comm
     assert "'the body': 30 different, 30 filled: Message number 0 is about a b…" in output
     proposed = "tfx-transformer run text_classification --csv my.csv --text 'the body'"
     assert f"  {proposed} --label categorie\n" in output
+    checked = "tfx-transformer check my.csv --text 'the body' --label categorie"
+    assert f"To check its rows:\n  {checked}\n" in output
     told = answer("check", "my.csv")
     assert told["commands"][0] == f"{proposed} --label categorie"
     assert [column["name"] for column in told["columns"]] == ["id", "the body", "categorie"]

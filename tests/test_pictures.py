@@ -271,6 +271,8 @@ def test_no_text_is_lost_and_the_marks_are_true(values, limit):
     if limit is not None:
         (said,) = [word for word in words if word.startswith(f"limit {limit:,}, ")]
         assert ("none longer" in said) == (max(values) <= limit)
+        places = {word.get_text(): word.xy[1] for word in axes.texts}
+        assert not said.endswith("→") or places[said] == max(places.values())
 
 
 def test_no_column_is_an_error():

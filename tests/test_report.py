@@ -166,7 +166,7 @@ def test_every_section_has_the_numbers_of_the_records(tmp_path, language):
     files = page.rows(say("exports caption", count=13))
     kept = say("points", number="−7.7")
     assert files["TFLite int8model.int8.tflite"] == [
-        *("11.4 MB", "0.51", "69.2 %", kept, say("of", part=12, whole=13))
+        *("11.4 MB", "0.51", "69.2 %", kept, say("equal", part=12, whole=13))
     ]
     assert files[f"{say('trained model')}model.safetensors"][:3] == ["33.7 MB", "4.2", "76.9 %"]
     read = page.rows(say("data caption"))
@@ -192,6 +192,20 @@ def test_a_teacher_is_named_but_is_no_baseline(tmp_path):
     text = Page(report.write_report(folder)).text()
     assert "teacher, saved_models/large, which reaches 84.6\u00a0% on the same examples" in text
     assert "The best simpler method, rain, reaches 61.5\u00a0%." in text
+
+
+def test_numbers_and_vectors_are_not_counted_as_equal(tmp_path):
+    folder = make(tmp_path / "r")
+    keras, *_ = json.loads((folder / "exports.json").read_text("utf-8"))
+    rows = [
+        keras,
+        {"name": "a", "identical": 1, "of": 13, "largest_difference": 0.25},
+        {"name": "b", "identical": 1, "of": 13, "smallest_cosine": 0.9984},
+    ]
+    (folder / "exports.json").write_text(json.dumps(rows), "utf-8")
+    caption = texts.speaker("en")("exports caption", count=13)
+    shown = Page(report.write_report(folder)).rows(caption)
+    assert [shown[name][-1] for name in "ab"] == ["at most 0.25 apart", "cosines from 0.9984"]
 
 
 def test_probabilities_that_stay_have_no_before(tmp_path):

@@ -8,6 +8,7 @@ import shlex
 import unicodedata
 from typing import Any
 
+from tfx_transformer.cli.data import Columns
 from tfx_transformer.console import shorten
 
 # Rows that are read.
@@ -83,11 +84,28 @@ def propose(path: str | os.PathLike[str]) -> dict[str, Any]:
         counts = f"{column.distinct:,} different, {column.filled:,} filled"
         print(f"  {column.name!r}: {counts}: {' | '.join(examples)}")
     if found:
+        if checked := _check_command(path, found[0]):
+            print(f"To check its rows:\n  {checked}")
         print("To train on it:")
         print("\n".join(f"  {command}" for command in found))
     else:
         print("No column looks right to train on. Name columns: tfx-transformer check --help")
     return {"columns": [dataclasses.asdict(column) for column in columns], "commands": found}
+
+
+def _check_command(path: str | os.PathLike[str], command: str) -> str:
+    """Return the command that checks the rows which a training reads; "" if the verb has no flags
+    for its columns.
+
+    Args:
+        path: path of the table.
+        command: one of `commands`.
+    """
+    first, _, *flags = shlex.split(command)[3:]  # without `tfx-transformer run RECIPE`
+    names = {flag.removeprefix("--") for flag in flags[::2]}
+    if first == "--csv" and names <= {field.name for field in dataclasses.fields(Columns)}:
+        return f"tfx-transformer check {shlex.join([str(path), *flags])}"
+    return ""
 
 
 def describe_columns(path: str | os.PathLike[str]) -> list[Column]:

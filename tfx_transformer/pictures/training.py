@@ -244,8 +244,10 @@ def _mark_lengths(
         share = _share_above(values, limit)
         words = say("limit {limit:,}, {share} longer", limit=limit, share=share)
         marks.append((limit + 0.5, words, "--"))
-    # Words run to the right, so each line further right ends lower and crosses none of them.
-    for row, (position, words, style) in enumerate(sorted(marks, key=lambda mark: mark[0])):
+    # Words run to the right, so each line further right ends lower and crosses none of them. A
+    # limit beyond the axis has no line: its words are at the top, above the lines.
+    ordered = sorted(marks, key=lambda mark: (mark[0] <= end, mark[0]))
+    for row, (position, words, style) in enumerate(ordered):
         height = 0.97 - row * line
         beyond = position > end
         if not beyond:

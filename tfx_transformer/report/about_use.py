@@ -106,11 +106,19 @@ def _export_row(row: dict[str, Any], measure: str | None, before: float | None, 
             value_text(measure, score),
             _change(row, measure, score, before, say) if is_other else "–",
         ]
+    return [*cells, _agreement(row, say)]
+
+
+def _agreement(row: dict[str, Any], say: Say) -> str:
+    """Return how near the answers of a file are to the model's; "–" if they were not compared."""
+    if (largest := number(row.get("largest_difference"))) is not None:
+        return say("apart", number=f"{largest:g}")
+    if (smallest := number(row.get("smallest_cosine"))) is not None:
+        return say("near", number=f"{smallest:g}")
     part, whole = number(row.get("identical")), number(row.get("of"))
-    equal = "–"
-    if part is not None and whole is not None:
-        equal = say("of", part=f"{part:,.0f}", whole=f"{whole:,.0f}")
-    return [*cells, equal]
+    if part is None or whole is None:
+        return "–"
+    return say("equal", part=f"{part:,.0f}", whole=f"{whole:,.0f}")
 
 
 def _change(row: dict[str, Any], measure: str, score: float, before: float, say: Say) -> str | Html:

@@ -27,6 +27,8 @@ _SECONDS = 4.0
 _KERAS_EXAMPLES = 10
 # A cosine that is larger by less is not nearer.
 _SAME = 1e-6
+# What is kept of the comparison of a file with the model.
+_COMPARED = ("identical", "of", "largest_difference", "smallest_cosine", "rounded")
 # The files that `runtime` does not run, by their names in the results of `export.verify`.
 _OTHERS = {
     "SavedModel": bundle.SAVED_MODEL,
@@ -71,9 +73,9 @@ def cost_of_files(
     Returns: for each "name", "file", "bytes" (None if it is missing), "milliseconds" (median per
         example; None if it was not timed), "examples" (count of those tried), "scores", "summary"
         (agreement of its answers with the model's, or why it could not be run), "removed", and
-        "identical" and "of" if they are known. A quantized file also has "change", the comparison
-        of its answers with those of the float32 file, as JSON values; see `Comparison`. An int4
-        file also has "rounded", the values of a `rounding.Choice`.
+        the entries `_COMPARED` of its comparison with the model. A quantized file also has
+        "change", the comparison of its answers with those of the float32 file, as JSON values;
+        see `Comparison`. An int4 file also has "rounded", the values of a `rounding.Choice`.
     """
     tried: list[dict[str, Any]] = []
     count = min(len(trial.inputs), _EXAMPLES)
@@ -111,7 +113,7 @@ def _row(path: Path, name: str, file: str, verified: Mapping[str, Any]) -> dict[
         "scores": {},
         "summary": result.get("summary", ""),
         "removed": bool(result.get("removed")),
-        **{name: result[name] for name in ("identical", "of", "rounded") if name in result},
+        **{name: result[name] for name in _COMPARED if name in result},
     }
 
 
