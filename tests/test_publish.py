@@ -294,7 +294,8 @@ def test_the_card_says_what_a_reader_asks(config, tmp_path, monkeypatch):
     assert "- teacher: large, whose answers this model learned to give\n" in card
     monkeypatch.setenv("TFX_LANGUAGE", "ja")
     card = model_card("mails", config, tmp_path)
-    for text in ("## 使い方", "- 行数: 1,080", "優れています。", "| model.tflite | 1.25 MB |"):
+    facts = ("- 行数: 1,080", "- 所要時間: 1分12秒")
+    for text in ("## 使い方", *facts, "優れています。", "| model.tflite | 1.25 MB |"):
         assert text in card, text
 
 

@@ -214,6 +214,8 @@ def test_spans_have_the_characters_of_the_text(server):
     described = server.client.get("/openapi.json").json()["paths"]["/tag"]["post"]
     schema = described["responses"]["200"]["content"]["application/json"]["schema"]
     jsonschema.validate(answer, schema)
+    span = schema["properties"]["data"]["items"]["properties"]["spans"]["items"]
+    assert span["properties"].keys() == answer["data"][0]["spans"][0].keys()
     assert server.post("/tag", input="a" * 20_001).status_code == 400
 
 

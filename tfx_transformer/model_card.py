@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 from tfx_transformer import bundle, files, wording
 from tfx_transformer.evaluation.comparison import Comparison
 from tfx_transformer.evaluation.rounding import Choice
-from tfx_transformer.report.measures import lower_is_better, value_text
+from tfx_transformer.report.measures import duration_text, lower_is_better, value_text
 from tfx_transformer.report.texts import speaker
-from tfx_transformer.reprs import duration, significant
+from tfx_transformer.reprs import significant
 from tfx_transformer.wording import say
 
 Config = Mapping[str, Any]
@@ -330,7 +330,7 @@ def _training(config: Config) -> str:
     if not facts and not settings:
         return ""
     if "seconds" in facts:
-        facts["seconds"] = duration(facts["seconds"])
+        facts["seconds"] = duration_text(facts["seconds"], speaker(wording.language()))
     if "waiting" in facts:
         facts["waiting"] = f"{100 * facts['waiting']:.1f} %"
     lines = [

@@ -72,7 +72,7 @@ def self_attention_map(
 
     Raises: ValueError as `attention_map` does.
     """
-    sides = ("looks at", "token")
+    sides = (say("looks at"), say("token"))
     return write(path, _attention_figure, weights, tokens, tokens, title, sides, caption=caption)
 
 

@@ -48,6 +48,8 @@ _JAPANESE = {
     "none": "なし",
     # Others.
     "attention weight": "注意の重み",
+    "looks at": "参照先",
+    "token": "トークン",
     "Most confident mistakes": "確信度の高い誤り",
     "label: {label}": "正解: {label}",
 }

@@ -126,7 +126,8 @@ def _calibration(records: Records, say: Say) -> list[Html | None]:
     temperature = number(known.get("temperature")) or 1.0
     if temperature == 1:
         note = tag("p", say("calibration not needed"), class_="quiet")
-        return [note, _reliability(records, say, False), _thresholds(records, say)]
+        note = tag("div", note, _thresholds(records, say))
+        return [note, _reliability(records, say, False)]
     sides = {side: known[side] for side in ("before", "after") if isinstance(known.get(side), dict)}
     rows = [
         [say(measure), *(value_text(measure, values.get(measure)) for values in sides.values())]

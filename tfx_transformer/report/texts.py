@@ -220,7 +220,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
     # Scores, explained.
     "meanings": ("What these scores mean", "指標の意味"),
     "means interval column": (
-        "the range in which the score on very many rows like these lies, with a certainty of 95 %.",
+        "the score on many more rows of this kind lies in this range, with a certainty of 95 %.",
         "同種のデータが十分に多い場合の値が、95 %の確からしさで入る範囲。",
     ),
     "means accuracy": (
@@ -228,7 +228,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "正しいラベルが付いた割合。",
     ),
     "means macro_f1": (
-        "mean of the F1 of all labels: a rare label counts as much as a frequent one.",
+        "mean of the labels' F1: a rare label counts as much as a frequent one.",
         "全ラベルのF1の平均。件数の少ないラベルも同じ重みで数えます。",
     ),
     "means micro_f1": (
@@ -236,11 +236,11 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "すべてのラベルをまとめて数えたF1。",
     ),
     "means precision": (
-        "share of what the model marks with a label that is right.",
+        "of all that the model gives this label, the share that is right.",
         "モデルがそのラベルを付けたもののうち、正しい割合。",
     ),
     "means recall": (
-        "share of what has a label in the data that the model finds.",
+        "of all that has this label in the data, the share that the model finds.",
         "データでそのラベルが付いたもののうち、モデルが見つけた割合。",
     ),
     "means f1": (
@@ -256,13 +256,12 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "正解と完全に一致した割合。",
     ),
     "means calibration_error": (
-        "mean distance of the model's probabilities from the share that is right. At 0 %, nine of "
-        "ten answers with a probability of 90 % are right.",
+        "how far the probabilities are from the share of right answers, on average. At 0 %, nine "
+        "of ten answers with a probability of 90 % are right.",
         "モデルの確率と実際の正解率との差の平均。0 %なら、確率90 %の回答は10件中9件が正解です。",
     ),
     "means log_loss": (
-        "how improbable the right labels are for the model; 0 is best, and sure mistakes cost "
-        "most.",
+        "how improbable the model finds the right labels. 0 is best; confident mistakes cost most.",
         "正しいラベルに低い確率を付けるほど大きくなる値。0が最良です。",
     ),
     "means bleu": (
@@ -278,7 +277,8 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "正解と共通する語のF1。",
     ),
     "means perplexity": (
-        "number of equally probable tokens that would be as hard to predict; 1 is best.",
+        "how hard a token is to predict: as hard as a choice among so many equally probable ones. "
+        "1 is best.",
         "次のトークンの予測の難しさを、同じ確率の候補の数で表した値。1が最良です。",
     ),
     "means bits_per_byte": (

@@ -47,6 +47,11 @@ def listing(item: Mapping[str, Any]) -> dict[str, Any]:
             "object": {"const": "list"},
             "model": {"type": "string"},
             "data": {"type": "array", "items": item},
-            "usage": {"type": "object"},
+            "usage": {
+                "type": "object",
+                "description": "Numbers of tokens.",
+                "required": ["prompt_tokens", "total_tokens"],
+                "additionalProperties": {"type": "integer"},
+            },
         },
     }

@@ -55,6 +55,16 @@ TAG = Endpoint(
                     "items": {
                         "type": "object",
                         "required": ["start", "end", "label", "text", "probability"],
+                        "properties": {
+                            "start": {"type": "integer", "description": "First character, from 0."},
+                            "end": {
+                                "type": "integer",
+                                "description": "The character after the last one.",
+                            },
+                            "label": {"type": "string"},
+                            "text": {"type": "string"},
+                            "probability": {"type": "number"},
+                        },
                     },
                 },
             },
