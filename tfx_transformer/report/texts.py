@@ -98,7 +98,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "longest": ("longest", "最長"),
     "spans": ("spans", "スパン数"),
     "unmarked": ("without a span", "スパンのない行"),
-    "inexact": ("spans that cut a token or word", "単語やトークンの途中で切れるスパン"),
+    "inexact": ("spans that cut words", "単語やトークンの途中で切れるスパン"),
     "windowed": ("read in windows", "区間に分けた行"),
     "known": ("spans also in training", "学習データにもある語句"),
     "truncated": ("cut", "切り詰め"),
