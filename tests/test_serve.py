@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import json
+import math
 import os
 import random
 import re
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
@@ -20,9 +22,12 @@ from serving import running
 
 from tfx_transformer import bundle, runtime
 from tfx_transformer.errors import InputError
+from tfx_transformer.generation.options import GenerationOptions
 from tfx_transformer.runtime.rows import CausalRows
-from tfx_transformer.serve import serve
+from tfx_transformer.serve import serve, writing
+from tfx_transformer.serve.metrics import Metrics
 from tfx_transformer.serve.work import FairQueue, Work
+from tfx_transformer.serve.writing import Prompt, WritingWorker
 from tfx_transformer.text.tokenizer import Tokenizer
 from tfx_transformer.text.tools import read_call
 
@@ -391,16 +396,53 @@ def test_who_leaves_is_not_worked_for(server, client):
         time.sleep(0.02)
 
 
+async def works(clients):
+    return [Work(n, client, 0.0, asyncio.Queue()) for n, client in enumerate(clients)]
+
+
 def test_clients_take_turns():
     queue = FairQueue()
-
-    async def works():
-        return [Work(n, client, 0.0, asyncio.Queue()) for n, client in enumerate("aaabac")]
-
-    for work in asyncio.run(works()):
+    for work in asyncio.run(works("aaabac")):
         queue.put(work)
     assert [queue.take().index for _ in range(6)] == [0, 3, 5, 1, 2, 4]
     assert queue.take() is None
+
+
+def test_work_that_does_not_fit_keeps_its_place():
+    queue = FairQueue()
+    for work in asyncio.run(works("aaabb")):
+        queue.put(work)
+    found = [queue.take(lambda work: work.index not in (0, 3)) for _ in range(4)]
+    assert [work and work.index for work in found] == [1, 4, 2, None]
+    assert [queue.take().index for _ in range(2)] == [3, 0]
+
+
+def test_prompts_with_beams_do_not_hold_up_others(monkeypatch):
+    class OneRow:
+        def __init__(self, generator, beams):
+            self.answers = {}
+
+        @property
+        def free(self):
+            return None if self.answers else 0
+
+        def begin(self, prompt):
+            self.answers[0] = SimpleNamespace(prompt=prompt)
+
+    async def submit():
+        for index, beams in enumerate((4, 4, 1, 4, 1)):
+            options = GenerationOptions(beams=beams)
+            worker.submit(Prompt(index, "a", math.inf, asyncio.Queue(), [3], options))
+
+    monkeypatch.setattr(writing, "_Table", OneRow)
+    worker = WritingWorker("m", 9, Metrics(), None)
+    monkeypatch.setattr(worker, "_step", lambda table: None)
+    asyncio.run(submit())
+    assert sorted(prompt.index for prompt in worker.turn()) == [0, 2]
+    worker._tables[1].answers.clear()
+    assert sorted(prompt.index for prompt in worker.turn()) == [0, 4]
+    worker._tables[4].answers.clear()
+    assert sorted(prompt.index for prompt in worker.turn()) == [1, 4]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGTERM")

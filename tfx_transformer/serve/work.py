@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -53,8 +53,13 @@ class Work:
             self._loop.call_soon_threadsafe(self._events.put_nowait, event)
 
 
+def _always(work: Any) -> bool:
+    return True
+
+
 class FairQueue:
-    """A queue of work in which clients take turns; the work of each client keeps its order."""
+    """A queue of work in which clients take turns; the work of each client keeps its order, but for
+    work that does not fit yet, which stays in its place."""
 
     def __init__(self) -> None:
         self._of_client: OrderedDict[str, deque[Work]] = OrderedDict()
@@ -63,15 +68,17 @@ class FairQueue:
         """Add a piece of work."""
         self._of_client.setdefault(work.client, deque()).append(work)
 
-    def take(self) -> Work | None:
-        """Return the next piece of work, or None."""
-        if not self._of_client:
-            return None
-        client, waiting = self._of_client.popitem(last=False)
-        work = waiting.popleft()
-        if waiting:  # behind all other clients
-            self._of_client[client] = waiting
-        return work
+    def take(self, fits: Callable[[Any], bool] = _always) -> Work | None:
+        """Return the next piece of work that fits, or None."""
+        for client, waiting in self._of_client.items():
+            work = next(filter(fits, waiting), None)
+            if work is not None:
+                waiting.remove(work)
+                self._of_client.move_to_end(client)  # behind all other clients
+                if not waiting:
+                    del self._of_client[client]
+                return work
+        return None
 
 
 class Worker:
@@ -140,15 +147,16 @@ class Worker:
         """Wait for the thread to end."""
         self._thread.join(seconds)
 
-    def take(self, wait: bool) -> Any:
+    def take(self, wait: bool, fits: Callable[[Any], bool] = _always) -> Any:
         """Return the next piece of work that is not cancelled or late; None if there is none.
 
         Args:
             wait: wait for one, until the worker stops.
+            fits: returns True for work that can begin now; other work goes on waiting.
         """
         with self._news:
             while True:
-                work = self._queue.take()
+                work = self._queue.take(fits if self.stopped is None else _always)
                 if work is None:
                     if not wait or self.stopped is not None:
                         return None

@@ -88,7 +88,6 @@ class WritingWorker(Worker):
         super().__init__(name, most, metrics)
         self.generator = generator
         self._tables = {1: _Table(generator, 1)}
-        self._held: Prompt | None = None  # taken from the queue before there was a row for it
 
     @property
     def active(self) -> list[_Answer | _Search]:
@@ -99,14 +98,10 @@ class WritingWorker(Worker):
     def turn(self) -> list[Work]:
         """See `Worker`."""
         while any(table.free is not None for table in self._tables.values()):
-            prompt = self._next()
+            prompt = self.take(wait=not self.active, fits=self._has_row)
             if prompt is None:
                 break
-            table = self._tables.get(prompt.options.beams)
-            if table is not None and table.free is None:
-                self._held = prompt
-                break
-            self._begin(table, prompt)
+            self._begin(prompt)
         for table in self._tables.values():
             if table.answers:
                 self._step(table)
@@ -118,20 +113,15 @@ class WritingWorker(Worker):
             answer.prompt.tell(error=error)
         self._tables = {1: _Table(self.generator, 1)}
 
-    def _next(self) -> Prompt | None:
-        """Return the next prompt; None if none waits while others run."""
-        prompt, self._held = self._held, None
-        if prompt is None:
-            return self.take(wait=not self.active)
-        if self.stopped is not None:
-            prompt.tell(error=errors.ending())
-            return self._next()
-        is_wanted = not prompt.cancelled and time.monotonic() < prompt.deadline
-        return prompt if is_wanted else self._next()
+    def _has_row(self, prompt: Prompt) -> bool:
+        """Return True if a row is free for a prompt; those of a new number of beams are."""
+        table = self._tables.get(prompt.options.beams)
+        return table is None or table.free is not None
 
-    def _begin(self, table: _Table | None, prompt: Prompt) -> None:
+    def _begin(self, prompt: Prompt) -> None:
         try:
-            table = table or _Table(self.generator, prompt.options.beams)
+            beams = prompt.options.beams
+            table = self._tables.get(beams) or _Table(self.generator, beams)
             table.begin(prompt)
         except InputError as error:  # such as a number of beams that the file does not have
             prompt.tell(error=error)
@@ -139,7 +129,7 @@ class WritingWorker(Worker):
             prompt.tell(error=error)
             raise
         else:
-            self._tables[prompt.options.beams] = table
+            self._tables[beams] = table
 
     def _step(self, table: _Table) -> None:
         logits = table.step()
