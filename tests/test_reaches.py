@@ -72,6 +72,19 @@ def test_each_token_is_read_by_the_nearest_step(engines, invoked):
     assert invoked == ["first_7_decode"] * 7 + ["first_13_decode"] * 6 + ["decode"] * 10
 
 
+def test_a_text_that_outgrows_a_cache_frees_it(engines):
+    by_keras, engine = engines
+    session, held = engine.session(), []
+    for seed, length in enumerate((CONTEXT, 9, CONTEXT)):
+        ids = np.random.default_rng(seed).integers(3, 23, length)
+        expected = expected_logits(by_keras, ids)
+        for position in range(length):
+            found = session.step(ids[position : position + 1], position)
+            np.testing.assert_allclose(found[0], expected[position], **CLOSE)
+        held.append(sorted(session.caches[0]._buffers))
+    assert held == [[CONTEXT], [13, CONTEXT], [CONTEXT]]
+
+
 @pytest.mark.parametrize("count", [1, 7, 8, 13, 22])
 def test_prompts_of_every_length(engines, count):
     by_keras, engine = engines

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from tfx_transformer.runtime.signature import Signature
 
 
 class Cache:
     """The keys and values of one text, for steps whose caches have different numbers of slots.
 
-    The buffers for a number of slots are made when they are first needed, and kept.
+    The buffers for a number of slots are made when they are needed, and freed when a text outgrows
+    them: a long text does not hold all smaller caches too. Larger ones stay for the next long text.
 
     Args:
         steps: slots -> a signature of one text that reads and writes such a cache, float32 (1,
@@ -32,17 +35,22 @@ class Cache:
         """
         if slots == self._slots:
             return self._buffers[slots]
-        step = self._steps[slots]
-        if slots not in self._buffers:
-            names = [name for name in step.outputs if name.startswith("kv_cache_")]
-            self._buffers[slots] = {name: step.input_buffer(name) for name in names}
-        kept = min(kept, self._slots, slots)
-        if kept:
-            earlier = self._steps[self._slots]
-            for name, source in self._buffers[self._slots].items():
-                target = self._buffers[slots][name]
-                values = step.read(name, target)
-                values[:, :, :kept] = earlier.read(name, source)[:, :, :kept]
-                target.write(values)
+        step, kept = self._steps[slots], min(kept, self._slots, slots)
+        buffers = self._buffers.setdefault(slots, {})
+        for name in (one for one in step.outputs if one.startswith("kv_cache_")):
+            made = buffers.get(name)
+            if made is None:
+                values = self._with_kept(np.zeros(step.inputs[name][1], "float32"), name, kept)
+                buffers[name] = step.input_buffer(name, values)
+            elif kept:
+                made.write(self._with_kept(step.read(name, made), name, kept))
         self._slots = slots
-        return self._buffers[slots]
+        self._buffers = {n: one for n, one in self._buffers.items() if n >= slots}
+        return buffers
+
+    def _with_kept(self, values: np.ndarray, name: str, kept: int) -> np.ndarray:
+        """Return the values of a cache with the first `kept` slots of the last one."""
+        if kept:
+            last = self._steps[self._slots].read(name, self._buffers[self._slots][name])
+            values[:, :, :kept] = last[:, :, :kept]
+        return values

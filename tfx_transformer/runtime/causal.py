@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -265,8 +266,9 @@ class LiteRTSession:
         self._tokens = decoder.input_buffer("tokens")
         self._input_pos = decoder.input_buffer("input_pos")
         self._logits = decoder.output_buffer("logits")
-        # slots -> the inputs and the outputs of a step of these rows
-        self._joined: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
+        # The caches of the last step, each row's, then its inputs and its outputs.
+        self._each: list[dict[str, Any]] = []
+        self._joined: tuple[dict[str, Any], dict[str, Any]] = {}, {}
         self._drafter: Drafter | None = None
         verifiers = [reach.verifier for reach in reaches if reach.verifier is not None]
         if rows == 1 and verifiers:
@@ -365,7 +367,8 @@ class LiteRTSession:
             cache.of(slots, int(position))
             for cache, position in zip(self.caches, positions, strict=True)
         ]
-        if slots not in self._joined:
+        # A cache that was freed meanwhile has other buffers.
+        if not self._each or any(map(operator.is_not, each, self._each)):
             caches = each[0]
             if self._rows > 1:
                 caches = {
@@ -374,5 +377,5 @@ class LiteRTSession:
                     for name, buffer in buffers.items()
                 }
             inputs = {"tokens": self._tokens, "input_pos": self._input_pos}
-            self._joined[slots] = inputs | caches, {"logits": self._logits} | caches
-        return self._joined[slots]
+            self._each, self._joined = each, (inputs | caches, {"logits": self._logits} | caches)
+        return self._joined
