@@ -79,7 +79,8 @@ def _score_on_tensorflow(token_ids: Tensor, logits: Tensor) -> TokenScores:
         return (losses, own - tf.reduce_mean(z, axis=-1)), gradient
 
     hits = tf.cast(tf.equal(tf.argmax(logits, -1, output_type=tf.int32), ids), tf.float32)
-    return TokenScores(*losses_and_gaps(logits), hits)
+    losses, gaps = losses_and_gaps(logits)
+    return TokenScores(losses, gaps, hits)
 
 
 def _tensorflow() -> Any:
