@@ -38,6 +38,7 @@ TABLES = (
     "text_quality",
     "image_quality",
     "similarity_quality",
+    "preference_quality",
     "search",
     "finetuning",
     "shakespeare",

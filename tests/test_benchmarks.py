@@ -451,6 +451,7 @@ def test_what_the_benchmarks_import_from_the_package_is_there():
         ("image_quality", "train", "image_classification"),
         ("finetuning", "before", "pretraining"),
         ("finetuning", "after", "instruction_finetuning"),
+        ("preference_quality", "train", "preference_finetuning"),
     ],
 )
 def test_flags_of_the_trainings_are_parameters_of_the_recipe(table, setting, recipe):
