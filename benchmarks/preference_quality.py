@@ -1,8 +1,8 @@
 """Preferences learned by us and by TRL.
 
-Our assistant learns the pairs of datasets/preferences.csv by the defaults of
-`preference_finetuning`, with and without rehearsed rows, and by the DPOTrainer of TRL in PyTorch:
-the same base, the same 160 pairs, steps, batches, beta, learning rates and optimizer, no dropout.
+Our assistant learns the pairs of datasets/preferences.csv by `preference_finetuning`, with and
+without rehearsed rows, and by the DPOTrainer of TRL in PyTorch: the same base, the same 160 pairs,
+steps, batches, beta, learning rates and optimizer, no dropout.
 Keras then scores all by the same code: the share of 40 held-out pairs whose chosen answer is the
 likelier one, by the sum of log p over its tokens, and the exact greedy answers to
 datasets/instructions_heldout.csv, with intervals of 95 %. No training stops early; ours keep the
