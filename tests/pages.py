@@ -66,8 +66,9 @@ class Page(HTMLParser):
         return [attributes for found, attributes in self.elements if found == name]
 
     def text(self):
-        """All that is read, without the style."""
-        return "".join(text for name, text in self.texts if name != "style")
+        """All that is read, without the style; spaces where no line breaks are spaces."""
+        read = "".join(text for name, text in self.texts if name != "style")
+        return read.replace("\u00a0", " ")
 
     def rows(self, caption):
         """The rows of the table whose caption begins so, by their first cell."""

@@ -556,7 +556,7 @@ def test_export_and_check(command, assistant, questions, tmp_path):
 def test_info(command, assistant):
     status, output, _ = command("info", assistant.path)
     assert (status, output.split("\n")[0]) == (0, "# assistant")
-    assert "A Transformer that writes text, " in output and "chat_template.jinja\n" in output
+    assert "A Transformer that writes text. It has " in output and "chat_template.jinja\n" in output
     told = json.loads(command("info", assistant.path, "--json")[1])
     assert told["chat"] is True
     assert told["files"]["chat_template.jinja"] == len(CHAT_TEMPLATE)

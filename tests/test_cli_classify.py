@@ -439,7 +439,8 @@ def test_info(command, answer, request, kind):
     assert status == 0
     front_matter, card = (path / "README.md").read_text("utf-8").split("\n---\n\n", 1)
     assert front_matter.startswith("---\n") and output.startswith(card)
-    assert "identical to Keras" in output
+    compared = "with those of Keras" if kind == "text_embedder" else "identical to Keras"
+    assert compared in output
     assert (", ".join(NAMES) in output) == (kind != "text_embedder")
     told = answer("info", path)
     config = bundle.read_config(path)

@@ -316,10 +316,12 @@ def test_the_bundle_says_how_it_was_verified(made):
     count = len(made.inputs)
     for name in ("SavedModel", "TFLite float32"):
         assert made.verified[name]["identical"] == made.verified[name]["of"] == count
-    what = "vectors" if made.path.name == "vectors" else "labels"
+    compared = f"{count} of {count} labels identical to Keras; "
+    if made.path.name == "vectors":
+        compared = f"vectors of {count} texts have cosines of at least 1.0 with those of Keras"
     card = (made.path / "README.md").read_text("utf-8")
     for name in ("SavedModel", "TFLite float32"):
-        assert f"- {name}: {count} of {count} {what} identical to Keras; " in card
+        assert f"- {name}: {compared}" in card
     bundle.verify(made.path)
 
 

@@ -247,7 +247,7 @@ def test_endless_texts_and_a_far_limit_are_told_in_words():
     (axes,) = figure.axes
     assert axes.get_xlim()[1] < 12
     assert axes.get_title(loc="right") == "2,000 texts, longest 1,000,000 (2 not shown)"
-    assert texts(figure)[-1] == "limit 100,000, < 0.1 % longer →"
+    assert "limit 100,000, < 0.1 % longer →" in texts(figure)
 
 
 @given(

@@ -232,7 +232,7 @@ def test_a_classifier_of_images_needs_no_tokenizer(settings, tmp_path):
     assert not (tmp_path / "b" / "tokenizer.json").exists()
     card = (tmp_path / "b" / "README.md").read_text("utf-8")
     size = model.config.image_size
-    assert f"images of {size} x {size} as 9 vectors" in card and "numpy pillow" in card
+    assert f"images of {size} x {size} pixels, read as 9 vectors" in card and "numpy pillow" in card
 
 
 @pytest.mark.parametrize(

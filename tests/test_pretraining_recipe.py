@@ -247,7 +247,7 @@ def test_the_result_is_told_three_times_alike(finished, path):
         assert config[key] == json.loads(json.dumps(result[key]))
     written = read_json(folder / "runs" / "mine" / "result.json")
     assert written == result["training"] | result["scores"] | {"conclusion": result["conclusion"]}
-    bits = f"- bits_per_byte: {result['scores']['bits_per_byte']}\n"
+    bits = f"- bits per byte (lower is better): {result['scores']['bits_per_byte']:.3f}\n"
     assert bits in (path / "README.md").read_text("utf-8")
 
 

@@ -190,8 +190,8 @@ def test_a_teacher_is_named_but_is_no_baseline(tmp_path):
     settings = {"teacher": "saved_models/large"}
     (folder / "settings.json").write_text(json.dumps(settings), "utf-8")
     text = Page(report.write_report(folder)).text()
-    assert "teacher, saved_models/large, which reaches 84.6\u00a0% on the same examples" in text
-    assert "The best simpler method, rain, reaches 61.5\u00a0%." in text
+    assert "teacher, saved_models/large, which reaches 84.6 % on the same examples" in text
+    assert "The best simpler method, rain, reaches 61.5 %." in text
 
 
 def test_numbers_and_vectors_are_not_counted_as_equal(tmp_path):

@@ -236,7 +236,8 @@ def test_the_scores_are_those_of_the_bundle(finished, path, probabilities, held_
     assert scores["macro_f1"] == pytest.approx(f1_score(truth, predicted, average="macro"))
     assert scores["log_loss"] == pytest.approx(log_loss(truth, probabilities), rel=1e-3)
     assert bundle.read_config(path)["scores"] == json.loads(json.dumps(scores))
-    assert f"- accuracy: {scores['accuracy']:.5g}\n" in (path / "README.md").read_text("utf-8")
+    accuracy = f"- accuracy: {100 * scores['accuracy']:.1f} %\n"
+    assert accuracy in (path / "README.md").read_text("utf-8")
 
 
 def test_the_probabilities_are_calibrated(finished, path, probabilities, held_out):
@@ -256,11 +257,15 @@ def test_the_probabilities_are_calibrated(finished, path, probabilities, held_ou
 def test_the_report_shows_the_calibration(finished):
     folder, result = finished
     page = Page(folder / "runs" / "mine" / "report.html")
-    found, rows = result["calibration"], page.rows("Calibration: ")
-    sides = [found[side] for side in ("before", "after")]
-    errors = [f"{100 * side['calibration_error']:.1f} %" for side in sides]
-    assert rows["calibration error"] == errors
-    assert rows["log loss"] == [f"{side['log_loss']:.3f}" for side in sides]
+    found = result["calibration"]
+    if found["temperature"] == 1:
+        assert "Calibration: the probabilities stay as they are." in page.text()
+        assert not any(name.startswith("Calibration: ") for name in page.tables)
+    else:
+        rows, sides = page.rows("Calibration: "), [found[side] for side in ("before", "after")]
+        errors = [f"{100 * side['calibration_error']:.1f} %" for side in sides]
+        assert rows["calibration error"] == errors
+        assert rows["log loss"] == [f"{side['log_loss']:.3f}" for side in sides]
     assert list(page.rows("Thresholds of ")) == NAMES
     assert result["thresholds"]["count"] == found["count"]
 

@@ -173,7 +173,7 @@ def test_the_result_is_told_three_times_alike(finished):
         assert config[key] == json.loads(json.dumps(result[key]))
     written = read_json(folder / "runs" / "mine" / "result.json")
     assert written == result["training"] | result["scores"] | {"conclusion": result["conclusion"]}
-    assert f"- bleu: {result['scores']['bleu']}\n" in (path / "README.md").read_text("utf-8")
+    assert f"- BLEU: {result['scores']['bleu']:.1f}\n" in (path / "README.md").read_text("utf-8")
 
 
 def test_every_export_was_verified(finished):
