@@ -205,7 +205,7 @@ def test_numbers_and_vectors_are_not_counted_as_equal(tmp_path):
     (folder / "exports.json").write_text(json.dumps(rows), "utf-8")
     caption = texts.speaker("en")("exports caption", count=13)
     shown = Page(report.write_report(folder)).rows(caption)
-    assert [shown[name][-1] for name in "ab"] == ["at most 0.25 apart", "cosines from 0.9984"]
+    assert [shown[name][-1] for name in "ab"] == ["at most 0.25 apart", "cosine at least 0.9984"]
 
 
 def test_probabilities_that_stay_have_no_before(tmp_path):

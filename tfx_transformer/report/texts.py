@@ -85,7 +85,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "part": ("part", "区分"),
     "training part": ("training", "学習"),
     "validation part": ("held out", "検証"),
-    "unlabelled part": ("answered by the teacher", "教師モデルが答えるデータ"),
+    "unlabelled part": ("answered by the teacher", "教師モデルが答えたデータ"),
     "rehearsed part": ("rehearsed", "復習"),
     "rows": ("rows", "行数"),
     "images": ("images", "画像数"),
@@ -141,7 +141,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "curves note": (
         "These curves are of the Transformer alone; the scores above are of the whole model, with "
         "its linear classifier.",
-        "この経過はTransformer単体のものです。上の評価は、内蔵の線形分類器を含むモデル全体のもの"
+        "これらの曲線はTransformer単体のものです。上の評価は、内蔵の線形分類器を含むモデル全体のもの"
         "です。",
     ),
     "in percent": ("{score} in %", "{score}（%）"),
@@ -236,11 +236,11 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "すべてのラベルをまとめて数えたF1。",
     ),
     "means precision": (
-        "of all that the model gives this label, the share that is right.",
+        "of everything that gets this label from the model, the share that is right.",
         "モデルがそのラベルを付けたもののうち、正しい割合。",
     ),
     "means recall": (
-        "of all that has this label in the data, the share that the model finds.",
+        "of everything that has this label in the data, the share that the model finds.",
         "データでそのラベルが付いたもののうち、モデルが見つけた割合。",
     ),
     "means f1": (
@@ -277,8 +277,8 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "正解と共通する語のF1。",
     ),
     "means perplexity": (
-        "how hard a token is to predict: as hard as a choice among so many equally probable ones. "
-        "1 is best.",
+        "how hard a token is to predict: as hard as a choice among this many equally "
+        "probable tokens. 1 is best.",
         "次のトークンの予測の難しさを、同じ確率の候補の数で表した値。1が最良です。",
     ),
     "means bits_per_byte": (
@@ -287,7 +287,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
     ),
     "means exact_calls": (
         "share of the requests with the right function and all the right arguments.",
-        "関数と引数がすべて正しい割合。",
+        "関数も、すべての引数も正しい割合。",
     ),
     "means preferred": (
         "share of the pairs in which the model finds the chosen answer more probable.",
@@ -302,15 +302,17 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "正解の順位の逆数の平均。常に1位なら1です。",
     ),
     "means spearman": (
-        "agreement of two orders: 1 for the same order, 0 for none, -1 for the reverse.",
-        "2つの並び順の一致の度合い。同じ順なら1、無関係なら0、逆順なら-1。",
+        "agreement of the model's order with the order in the data: 1 for the same order, 0 for "
+        "no relation, -1 for the reverse.",
+        "モデルの値による順位と、データの順位との一致の度合い。同じ順なら1、無関係なら0、逆順なら-1。",
     ),
     "means mae": (
-        "mean distance of the prediction from the number in the data, in its unit.",
-        "予測値とデータの値の差の平均（データと同じ単位）。",
+        "mean difference between the prediction and the number in the data, in the data's unit.",
+        "予測値とデータの値の差の絶対値の平均（データと同じ単位）。",
     ),
     "means r2": (
-        "1 if every prediction is right, 0 if they are no better than always the mean.",
+        "1 if every prediction is right, 0 if the predictions are no better than always the "
+        "mean of the data.",
         "すべて的中すれば1、常に平均を答えるのと同程度なら0。",
     ),
     # Mistakes.
@@ -419,7 +421,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "agreement": ("compared with Keras", "Kerasとの比較"),
     "equal": ("{part} of {whole} equal", "{whole}件中{part}件が一致"),
     "apart": ("at most {number} apart", "差は最大{number}"),
-    "near": ("cosines from {number}", "コサイン{number}以上"),
+    "near": ("cosine at least {number}", "コサイン{number}以上"),
     "removed": ("removed: {reason}", "削除済み：{reason}"),
     "trained model": ("Keras (trained model)", "Keras（学習したモデル）"),
     "points": ("{number} points", "{number}ポイント"),
