@@ -70,7 +70,7 @@ def _lines(base: bases.Base) -> list[str]:
 def _measured(base: bases.Base) -> str:
     if not base.figures:
         return "not measured."
-    return f"measured here: {'; '.join(map(str, base.figures))}."
+    return f"measured by this project: {'; '.join(map(str, base.figures))}."
 
 
 def _languages(base: bases.Base) -> str:

@@ -120,7 +120,7 @@ def _problem(file: Any, base: str) -> str:
 
 def _missing(file: Path, base: str) -> str:
     if not base:
-        return f"{file}: there is no such file.\n  If it is a link to one, remove or mend it."
+        return f"{file}: there is no such file.\n  If it is a broken link, repair or remove it."
     name = str(file)
     name = name if len(name) <= _LONGEST_SHOWN else f"{name[: _LONGEST_SHOWN - 1]}…"
     if not os.path.isdir(file.parent):
