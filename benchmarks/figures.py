@@ -245,7 +245,7 @@ FIGURES = (
         aim="65",
         note="58.3 before there was a linear part, 62.7 before it saw patches. The aim and the "
         "linear model are within the interval, which 300 test images make wide. On 1,500 images of "
-        "CIFAR-10's training part that chose nothing the model before had 63.9 and the linear "
+        "CIFAR-10's training part that chose nothing, the earlier model had 63.9 and the linear "
         "model 59.5, a difference of 4.5 (2.0 to 6.9).",
     ),
     Figure(
