@@ -60,7 +60,7 @@ class Base:
         package: package on PyPI with the same files, for machines without the hub; "": none.
         folder: folder of the files in that package.
         sha256: SHA-256 of model.safetensors on the hub, which the package's file must have.
-        figures: what was measured here; empty: not measured.
+        figures: what this project measured; empty: not measured.
     """
 
     name: str

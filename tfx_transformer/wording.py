@@ -281,7 +281,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "card calibration not needed": (
         "Probabilities are used as they are: no temperature makes them fit the {count:,} held-out "
         "examples better. The expected calibration error is {after:.1f} %.",
-        "確率は補正していません（どの温度でも検証用データ{count:,}件への当てはまりは良くなりません"
+        "確率は変更していません（どの温度でも検証用データ{count:,}件への当てはまりは良くなりません"
         "でした）。期待較正誤差は{after:.1f} %です。",
     ),
     "card limits": ("Intended use and limits", "想定する用途と限界"),

@@ -30,7 +30,7 @@ def list_bases(
     ] = "",
     reads: str = "",
 ) -> dict[str, Any]:
-    """List the bases that --base takes by name, with what was measured here.
+    """List the bases that --base takes by name, with what this project measured.
 
     Args:
         task (RECIPE): Only those that this recipe begins with.
