@@ -71,12 +71,12 @@ def keras_step(
 ) -> Callable[[], None]:
     """Compile a Keras model, and return a function that trains it for some steps by `fit`, on one
     repeated batch. Our models are trained by the AdamW of our recipes, which also clips the
-    gradient; others by that of Keras."""
+    gradient and has its own defaults of beta_2 and epsilon; others by that of Keras."""
     import keras
 
-    import tfx_transformer as tfx
+    if type(model).__module__.startswith("tfx_transformer."):
+        import tfx_transformer as tfx
 
-    if type(model).__module__.startswith(tfx.__name__):
         optimizer = tfx.training.adamw(RATE, decay="constant", weight_decay=DECAY)
     else:
         optimizer = keras.optimizers.AdamW(RATE, weight_decay=DECAY)

@@ -429,15 +429,19 @@ def test_prompts_with_beams_do_not_hold_up_others(monkeypatch):
         def begin(self, prompt):
             self.answers[0] = SimpleNamespace(prompt=prompt)
 
-    async def submit():
-        for index, beams in enumerate((4, 4, 1, 4, 1)):
+    async def submit(*numbers):
+        for index, beams in enumerate(numbers):
             options = GenerationOptions(beams=beams)
             worker.submit(Prompt(index, "a", math.inf, asyncio.Queue(), [3], options))
 
     monkeypatch.setattr(writing, "_Table", OneRow)
     worker = WritingWorker("m", 9, Metrics(), None)
     monkeypatch.setattr(worker, "_step", lambda table: None)
-    asyncio.run(submit())
+    asyncio.run(submit(1, 4))
+    assert sorted(prompt.index for prompt in worker.turn()) == [0, 1]
+    worker = WritingWorker("m", 9, Metrics(), None)
+    monkeypatch.setattr(worker, "_step", lambda table: None)
+    asyncio.run(submit(4, 4, 1, 4, 1))
     assert sorted(prompt.index for prompt in worker.turn()) == [0, 2]
     worker._tables[1].answers.clear()
     assert sorted(prompt.index for prompt in worker.turn()) == [0, 4]

@@ -1,5 +1,4 @@
-"""Scores of tokens, from all logits or in chunks: losses, metrics and gradients are those of Keras
-for all logits."""
+"""Scores of tokens: those of Keras's operations, and in chunks those of all logits at once."""
 
 from __future__ import annotations
 

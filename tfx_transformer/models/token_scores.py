@@ -46,13 +46,17 @@ def score(token_ids: Tensor, logits: Tensor) -> TokenScores:
 
 
 def _score_on_tensorflow(token_ids: Tensor, logits: Tensor) -> TokenScores:
-    """Return `score(token_ids, logits)`, with a gradient of its own.
-
-    TensorFlow's deterministic gradient of one logit of many is a sum over all of them, which took a
-    quarter of the step of a small translator. With p = softmax(z), V logits z of a token y, and a
-    and b the gradients of its loss and of its gap:
+    """Return `score(token_ids, logits)`, with a gradient of its own:
 
     dz_v = a p_v - b / V + (b - a) [v = y]
+
+    z are the V logits of a token y, p = softmax(z), and a and b the gradients of its loss and of
+    its gap. TensorFlow's own gradient of one logit of many is, where it computes deterministically,
+    a sum over all of them: benchmarks/README.md, "Training speed".
+
+    Args:
+        token_ids: int (…).
+        logits: float (…, vocabulary_size).
     """
     tf = _tensorflow()
     ids = tf.cast(token_ids, tf.int32)

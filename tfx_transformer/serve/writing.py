@@ -97,10 +97,7 @@ class WritingWorker(Worker):
 
     def turn(self) -> list[Work]:
         """See `Worker`."""
-        while any(table.free is not None for table in self._tables.values()):
-            prompt = self.take(wait=not self.active, fits=self._has_row)
-            if prompt is None:
-                break
+        while (prompt := self.take(wait=not self.active, fits=self._has_row)) is not None:
             self._begin(prompt)
         for table in self._tables.values():
             if table.answers:

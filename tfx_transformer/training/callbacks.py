@@ -244,7 +244,8 @@ class TimeLimit(ResumableCallback):
             self.model.stop_training = True
 
     def rest(self) -> TimeLimit:
-        """Return the limit of the training that follows now: the minutes that are left."""
+        """Return the limit of the training that follows now, of the minutes that are left. It
+        ends after an epoch, so there is one even if none are."""
         return TimeLimit(self.minutes - self.state() / 60)
 
 

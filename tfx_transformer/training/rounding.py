@@ -44,7 +44,7 @@ def train_rounded(
     Args:
         model: compiled with `adamw`, without adapters; its optimizer and history stay.
         batches, checks: training and validation batches, as for `fit`.
-        epochs: number of epochs.
+        epochs: most epochs; a `TimeLimit` may end them earlier, after one.
         callbacks: as for `fit`.
         form: "int4" or "int8", the format of the file.
         rate: highest learning rate. It rises in the first tenth of the steps.
@@ -63,12 +63,14 @@ def train_rounded(
     optimizer, history = model.optimizer, model.history
     model.optimizer = _same_kind(optimizer, rate, epochs * steps)
     best = BestWeights("val_loss", "min", epochs)
-    print(f"Now weights are rounded as in the {form} file, for {quantity(epochs, 'more epoch')}.")
+    most = quantity(epochs, "more epoch")
+    print(f"Now weights are rounded as in the {form} file, for at most {most}.")
     with folded_norms(model), rounding(model, form):
         loss = float(model.evaluate(checks, verbose=0, return_dict=True)["loss"])
         places = {"steps": steps, "checkpoints": checkpoints}
         # Checkpoints know callbacks by their places.
         fit(model, batches, checks, epochs, [best, *callbacks], **places, **options)
+    made = len(model.history.epoch)
     model.optimizer, model.history = optimizer, history
     after = best.best
     falls = after is not None and after < loss
@@ -78,7 +80,7 @@ def train_rounded(
             variable.assign(value)
         return None
     facts = {"val_loss_before": round(loss, 5), "val_loss": round(after, 5)}
-    return {"format": form, "epochs": epochs, **facts}
+    return {"format": form, "epochs": made, **facts}
 
 
 def _same_kind(optimizer: Any, rate: float, steps: int) -> keras.optimizers.Optimizer:

@@ -79,8 +79,9 @@ class TokenTeacher(Teacher):
             return
         # A model may have room for more tokens than its tokenizer has.
         if difference := _difference(base[1], tokenizer):
+            own = f"the base {name}" if name else "the base"
             raise InputError(
-                f"the base {name} and the teacher {self.source} have different tokenizers "
+                f"{own} and the teacher {self.source} have different tokenizers "
                 f"({difference}), so the student cannot learn the teacher's probabilities of "
                 "tokens.\n"
                 "  Leave out --base, name one with the teacher's tokenizer, or let the student\n"
@@ -118,7 +119,7 @@ class TokenTeacher(Teacher):
             found = read([by_text[text] for text in some])
             return [table.astype("<f4").tobytes() for table in found]
 
-        key = f"{self._key} {kept} tokens at {temperature!r}"
+        key = f"{self._key} {kept} of {tokenizer.vocabulary_size} tokens at {temperature!r}"
         known = AnswerFile(path, key).answer(texts, ask, self._show)
         return [np.frombuffer(v, "<f4").reshape(-1, 2 * kept).astype("float32") for v in known]
 
