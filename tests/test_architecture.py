@@ -96,7 +96,7 @@ FRAMEWORK_IN = {
     "data.batches": "tf_dataset",
     # Generation is one compiled graph on the backend that has graphs.
     "models.decoding": "compile_function",
-    # Two gradients of TensorFlow: that of a loop is a loop, that of one logit of many is no sum.
+    # Gradients that Keras has no name for: of a loop, and of one logit of many.
     "models.token_scores": "_tensorflow",
     # A preset is fetched by the package whose it is.
     "models.pretrained.keras_hub": "from_preset",

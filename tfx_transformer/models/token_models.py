@@ -8,10 +8,7 @@ import keras
 
 from tfx_transformer.annotations import Tensor
 from tfx_transformer.models.base import TransformerModel
-from tfx_transformer.models.token_scores import (
-    TokenScores,
-    score_in_chunks,
-)
+from tfx_transformer.models.token_scores import TokenScores, score_in_chunks
 
 
 class TokenModel(TransformerModel):

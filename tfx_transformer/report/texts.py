@@ -311,8 +311,8 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "予測値とデータの値の差の絶対値の平均（データと同じ単位）。",
     ),
     "means r2": (
-        "1 if every prediction is right, 0 if the predictions are no better than always the "
-        "mean of the data.",
+        "1 if every prediction is right, 0 if the predictions are no better than the mean of the "
+        "data.",
         "すべて的中すれば1、常に平均を答えるのと同程度なら0。",
     ),
     # Mistakes.
